@@ -1,0 +1,1 @@
+"""How bytes on disk become cameras, images and points; synthetic scenes with ground truth."""

@@ -1,0 +1,1 @@
+"""What is learned: coordinates to density, colour, signed distance, signal."""

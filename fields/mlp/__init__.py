@@ -1,0 +1,1 @@
+"""Small bias-free perceptrons."""

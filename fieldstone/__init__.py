@@ -1,0 +1,43 @@
+"""Fieldstone: posed photos, video and scans into fields you can render, mesh and measure.
+
+The names below are imported on first use, so `import fieldstone` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+# Numba's and torch's worker threads spin against each other unless idle OpenMP threads sleep. This has to be in
+# the environment before torch loads its OpenMP runtime, hence here, before any other import of ours.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "UserError": "fieldstone.core.errors",
+    "Cameras": "fieldstone.render.cameras",
+    "orbit": "fieldstone.render.cameras.paths",
+    "spiral": "fieldstone.render.cameras.paths",
+    "open_capture": "fieldstone.datasets",
+    "train_scene": "fieldstone.tools.api",
+    "load_run": "fieldstone.tools.api",
+    "render_views": "fieldstone.tools.api",
+    "evaluate": "fieldstone.tools.api",
+    "export_mesh": "fieldstone.tools.api",
+    "Run": "fieldstone.tools.api",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> object:
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fieldstone' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_PUBLIC))

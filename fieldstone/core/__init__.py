@@ -1,0 +1,1 @@
+"""What every folder stands on. Imports nothing else of Fieldstone."""

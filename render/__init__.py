@@ -1,0 +1,1 @@
+"""How a field or a mesh becomes pixels."""

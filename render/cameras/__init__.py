@@ -1,0 +1,1 @@
+"""Cameras: intrinsics, poses, rays, paths."""

@@ -1,0 +1,1 @@
+"""Volume rendering: occupancy, marching, compositing."""

@@ -1,0 +1,1 @@
+"""What a person runs: training, rendering, evaluating, meshing."""
