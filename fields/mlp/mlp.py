@@ -1,0 +1,81 @@
+"""Small perceptrons without biases, as tiny-cuda-nn's FullyFusedMLP: the heads of every field here."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from fieldstone.core.backends import Backend, Backends
+from fieldstone.core.errors import UserError
+from torch import Tensor, nn
+
+__all__ = ["MLP", "PRECISIONS", "Mlp", "has_bfloat16", "resolve_precision"]
+
+MLP = Backends("mlp")
+MLP.add(Backend("cpu", "fieldstone.fields.mlp.mlp_cpu", ("cpu",)))
+MLP.add(Backend("reference", "fieldstone.fields.mlp.mlp_reference", ("cpu", "cuda")))
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX, or the Arm BF16 extension)."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
+
+
+def resolve_precision(name: str, device: str = "cpu") -> str:
+    """The arithmetic behind `name`: "auto" is bfloat16 on CPUs that have it, else float32.
+
+    bfloat16 may be forced anywhere (without hardware it is slow, and a warning is the caller's business).
+    """
+    if name not in PRECISIONS:
+        raise UserError(f"unknown precision {name!r}; there are {', '.join(PRECISIONS)}")
+    if name == "auto":
+        return "bfloat16" if device == "cpu" and has_bfloat16() else "float32"
+    return name
+
+
+class Mlp(nn.Module):
+    """Linear layers without biases, ReLU between them, linear at the end. Parameters are always float32.
+
+    Weights start uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio 2010, as tiny-cuda-nn does).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        hidden_layers: int,
+        outputs: int,
+        *,
+        precision: str = "float32",
+        backend: str = "auto",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [inputs, *[hidden] * hidden_layers, outputs]
+        self.weights = nn.ParameterList()
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
+            bound = math.sqrt(6 / (fan_in + fan_out))
+            self.weights.append(
+                nn.Parameter((torch.rand(fan_out, fan_in, generator=generator) * 2 - 1) * bound)
+            )
+        self.precision, self.backend = precision, backend
+
+    def forward(
+        self,
+        x: Tensor,  # (n, inputs), or (n, inputs - j) with shared
+        shared: Tensor | None = None,  # (m, j) inputs common to several samples, e.g. a ray's direction
+        index: Tensor | None = None,  # (n,) int32 rows of shared
+    ) -> Tensor:  # (n, outputs) float32
+        """Differentiable with respect to x and the weights; to shared only with the reference back end."""
+        module = MLP.load(self.backend, x.device.type)
+        weights = tuple(self.weights)
+        if self.precision == "bfloat16":
+            from .mlp_reference import mlp_bfloat16
+
+            return mlp_bfloat16(x, weights, shared, index)
+        return module.mlp(x, weights, shared, index)

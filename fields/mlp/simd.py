@@ -1,0 +1,173 @@
+"""Register-blocked vector kernels, written as LLVM IR so that Numba can inline them.
+
+LLVM's auto-vectoriser does not keep a block of accumulators in registers; these intrinsics do. A tile computes
+`C[m, :] (+)= sum_k A[m, k] * B[k, :]` for `rows` rows of A and `vectors * LANES` columns of B with one fused
+multiply-add per element: every load of B serves `rows` rows, every broadcast of A serves all columns. On a CPU with 16 vector registers
+4 x 3 vectors is the largest tile that leaves room for its operands; it needs 7 loads for 12 multiply-adds.
+
+All addresses are plain integers (bytes), strides are in bytes, elements are float32.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = ["LANES", "prefetch", "tile_rows4", "tile_rows4_add", "tile_weight_gradient", "transpose8"]
+
+
+def _lanes() -> int:
+    features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8
+
+
+LANES = _lanes()
+"""float32 lanes of one vector: 16 with AVX-512, else 8 (two NEON registers on arm64)."""
+
+_F32 = ir.FloatType()
+_I64 = ir.IntType(64)
+
+
+def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    vector = ir.VectorType(_F32, lanes)
+    single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
+
+
+def _make_tile(rows: int, vectors: int, lanes: int, accumulate: bool):
+    """A tile intrinsic: (a, a_row, a_k, b, b_k, c, c_row, k, relu) -> None; `k` >= 1 products are summed."""
+    vector_type = ir.VectorType(_F32, lanes)
+
+    @intrinsic
+    def tile(typingctx, a, a_row, a_k, b, b_k, c, c_row, k, relu):
+        signature = types.void(*([types.int64] * 8), types.boolean)
+
+        def codegen(context, builder, signature, arguments):
+            a, a_row, a_k, b, b_k, c, c_row, k, relu = arguments
+            fma_type = ir.FunctionType(vector_type, [vector_type] * 3)
+            fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{lanes}f32")
+            max_type = ir.FunctionType(vector_type, [vector_type] * 2)
+            maximum = cgutils.get_or_insert_function(builder.module, max_type, f"llvm.maxnum.v{lanes}f32")
+            zero = ir.Constant(vector_type, [0.0] * lanes)
+            step = lanes * 4
+
+            def c_address(i, j):
+                row = builder.add(c, builder.mul(c_row, ir.Constant(_I64, i)))
+                return _pointer(builder, builder.add(row, ir.Constant(_I64, j * step)), vector_type)
+
+            def load(address):
+                return builder.load(address, align=4)
+
+            first = [
+                [load(c_address(i, j)) if accumulate else zero for j in range(vectors)] for i in range(rows)
+            ]
+            row_offset = [builder.mul(a_row, ir.Constant(_I64, i)) for i in range(rows)]
+            before = builder.block
+            body = builder.append_basic_block("tile.body")
+            after = builder.append_basic_block("tile.after")
+            builder.branch(body)
+            builder.position_at_end(body)
+            counter = builder.phi(_I64)
+            a_now, b_now = builder.phi(_I64), builder.phi(_I64)
+            counter.add_incoming(ir.Constant(_I64, 0), before)
+            a_now.add_incoming(a, before)
+            b_now.add_incoming(b, before)
+            sums = [[builder.phi(vector_type) for _ in range(vectors)] for _ in range(rows)]
+            right = [
+                load(_pointer(builder, builder.add(b_now, ir.Constant(_I64, j * step)), vector_type))
+                for j in range(vectors)
+            ]
+            updated = []
+            for i in range(rows):
+                scalar = load(_pointer(builder, builder.add(a_now, row_offset[i]), _F32))
+                left = _splat(builder, scalar, lanes)
+                updated.append([builder.call(fma, [left, right[j], sums[i][j]]) for j in range(vectors)])
+            following = builder.add(counter, ir.Constant(_I64, 1))
+            counter.add_incoming(following, body)
+            a_now.add_incoming(builder.add(a_now, a_k), body)
+            b_now.add_incoming(builder.add(b_now, b_k), body)
+            for i in range(rows):
+                for j in range(vectors):
+                    sums[i][j].add_incoming(first[i][j], before)
+                    sums[i][j].add_incoming(updated[i][j], body)
+            builder.cbranch(builder.icmp_signed("<", following, k), body, after)
+            builder.position_at_end(after)
+            for i in range(rows):
+                for j in range(vectors):
+                    value = updated[i][j]
+                    clipped = builder.call(maximum, [value, zero])
+                    builder.store(builder.select(relu, clipped, value), c_address(i, j), align=4)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+tile_rows4 = _make_tile(4, 3, LANES, accumulate=False)
+"""4 rows by 3 vectors, C = A B, optionally clipped at zero: layers forward, and gradients to their input."""
+tile_rows4_add = _make_tile(4, 3, LANES, accumulate=True)
+"""The same, C += A B."""
+tile_weight_gradient = _make_tile(4 * (LANES // 8), 16 // LANES, LANES, accumulate=True)
+"""4 rows by 16 columns (8 by 16 with 16 lanes), C += A B: gradients of weights, summed over samples."""
+
+
+@intrinsic
+def transpose8(typingctx, source, source_row, target, target_row):
+    """Transposes an 8 x 8 block of float32 in registers: target[j, i] = source[i, j]; strides in bytes."""
+    signature = types.void(types.int64, types.int64, types.int64, types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        source, source_row, target, target_row = arguments
+        vector = ir.VectorType(_F32, 8)
+
+        def shuffle(x, y, order):
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), 8), order))
+
+        def address(base, stride, i):
+            return _pointer(builder, builder.add(base, builder.mul(stride, ir.Constant(_I64, i))), vector)
+
+        rows = [builder.load(address(source, source_row, i), align=4) for i in range(8)]
+        pairs = []
+        for i in range(0, 8, 2):
+            pairs.append(shuffle(rows[i], rows[i + 1], [0, 8, 1, 9, 4, 12, 5, 13]))
+            pairs.append(shuffle(rows[i], rows[i + 1], [2, 10, 3, 11, 6, 14, 7, 15]))
+        quads = []
+        for i in (0, 4):
+            quads.append(shuffle(pairs[i], pairs[i + 2], [0, 1, 8, 9, 4, 5, 12, 13]))
+            quads.append(shuffle(pairs[i], pairs[i + 2], [2, 3, 10, 11, 6, 7, 14, 15]))
+            quads.append(shuffle(pairs[i + 1], pairs[i + 3], [0, 1, 8, 9, 4, 5, 12, 13]))
+            quads.append(shuffle(pairs[i + 1], pairs[i + 3], [2, 3, 10, 11, 6, 7, 14, 15]))
+        for i in range(4):
+            low = shuffle(quads[i], quads[i + 4], [0, 1, 2, 3, 8, 9, 10, 11])
+            high = shuffle(quads[i], quads[i + 4], [4, 5, 6, 7, 12, 13, 14, 15])
+            builder.store(low, address(target, target_row, i), align=4)
+            builder.store(high, address(target, target_row, i + 4), align=4)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Asks the CPU to bring the cache line at `address` near; never faults."""
+    signature = types.void(types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        byte_pointer = ir.IntType(8).as_pointer()
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte_pointer, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.inttoptr(arguments[0], byte_pointer)
+        builder.call(function, [pointer, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return signature, codegen

@@ -1,0 +1,123 @@
+"""Adam that leaves untouched entries alone, after tiny-cuda-nn (its optimizers/adam.h) and Kingma & Ba 2015, algorithm 1.
+
+Most rows of a hash table get no gradient in a given step. In a sparse group an entry whose gradient is exactly zero
+keeps its value, its moments and its own step count, so that neither stale momentum nor the wrong bias correction
+moves it. Dense groups follow plain Adam (with L2 weight decay if asked), every entry counting every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from fieldstone.core.backends import Backend, Backends
+from torch import Tensor
+
+__all__ = ["ADAM", "AdamState", "GridAdam", "bias_corrections"]
+
+ADAM = Backends("adam")
+ADAM.add(Backend("cpu", "fieldstone.fields.optim.adam_cpu", ("cpu",)))
+ADAM.add(Backend("reference", "fieldstone.fields.optim.adam_reference", ("cpu", "cuda")))
+
+
+@dataclass
+class AdamState:
+    """Moments and step counts of one parameter, each of its shape."""
+
+    first: Tensor
+    second: Tensor
+    count: Tensor
+    """int32: updates each entry has had."""
+
+
+def bias_corrections(betas: tuple[float, float]) -> Tensor:
+    """(k, 2) float32: 1/(1 - beta1^t) and 1/(1 - beta2^t) for t = 0 (unused, 1) .. k - 1, up to where both are 1 in float32."""
+    length = 2
+    while max(betas) ** length > 2**-26:
+        length *= 2
+    steps = torch.arange(length, dtype=torch.float64)
+    table = torch.stack([1 / (1 - beta**steps) for beta in betas], dim=1)
+    table[0] = 1
+    return table.float().contiguous()
+
+
+class GridAdam:
+    """Adam over groups `{"params": [Tensor], "lr": float, "sparse": bool, "weight_decay": float}`.
+
+    `step(lr_factor)` updates every parameter that has a gradient with learning rate `lr * lr_factor` and sets the gradient to
+    zero in place (the buffer stays, which is what `gradient_in_place` of the CPU hash grid adds into). Parameters are
+    float32 and contiguous. The default eps is tiny because grid gradients are 1e-9 to 1e-5.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[dict],
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-15,
+        backend: str = "auto",
+    ) -> None:
+        if not all(0 <= beta <= 0.9999 for beta in betas):
+            raise ValueError(f"betas must lie in [0, 0.9999], got {betas}")
+        self.groups = [{"sparse": False, "weight_decay": 0.0, **group} for group in groups]
+        for number, group in enumerate(self.groups):
+            if not group["params"]:
+                raise ValueError(f"parameter group {group.get('name', number)!r} is empty")
+        self.betas, self.eps = betas, eps
+        self._backend = backend
+        self._corrections = bias_corrections(betas)
+        self._states = [
+            AdamState(
+                torch.zeros_like(p.detach()), torch.zeros_like(p.detach()), torch.zeros_like(p, dtype=torch.int32)
+            )
+            for group in self.groups
+            for p in group["params"]
+        ]
+
+    def step(self, lr_factor: float = 1.0) -> None:
+        """One update from the gradients now present, which become zero."""
+        number = 0
+        for group in self.groups:
+            for parameter in group["params"]:
+                state = self._states[number]
+                number += 1
+                if parameter.grad is None:
+                    continue
+                module = ADAM.load(self._backend, parameter.device.type)
+                module.update(
+                    parameter.detach(),
+                    parameter.grad,
+                    state,
+                    lr=group["lr"] * lr_factor,
+                    betas=self.betas,
+                    eps=self.eps,
+                    weight_decay=group["weight_decay"],
+                    sparse=group["sparse"],
+                    corrections=self._corrections,
+                )
+
+    def zero_grad(self) -> None:
+        """Sets every gradient to zero without an update (a step that is skipped)."""
+        for group in self.groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything an exact resume needs, as plain tensors named by position."""
+        result = {}
+        for number, state in enumerate(self._states):
+            result[f"{number}.first"] = state.first
+            result[f"{number}.second"] = state.second
+            result[f"{number}.count"] = state.count
+        return result
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Restores `state()`; a missing tensor or another shape raises ValueError naming it."""
+        for number, state in enumerate(self._states):
+            for name in ("first", "second", "count"):
+                target, source = getattr(state, name), tensors.get(f"{number}.{name}")
+                if source is None or source.shape != target.shape:
+                    found = "nothing" if source is None else tuple(source.shape)
+                    raise ValueError(f"optimiser state {number}.{name}: wanted {tuple(target.shape)}, found {found}")
+                target.copy_(source)
