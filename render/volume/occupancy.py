@@ -1,0 +1,162 @@
+"""Which cells of space hold anything: a cascade of grids, each covering twice the side of the one before.
+
+Cascade k covers the cube of side 2^k around the centre (0.5, 0.5, 0.5) of the field cube. A cell keeps an optical
+thickness (density times the smallest step): it decays, and is raised by what the field answers at a jittered point
+inside the cell (Mueller et al. 2022, appendix E.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["BLOCK", "OccupancyGrid"]
+
+BLOCK = 8
+"""Cells along one side of a block; marching leaves an empty block in one jump."""
+
+
+class OccupancyGrid:
+    """`cascades` grids of resolution^3 cells; every cell counts as occupied until the first update."""
+
+    def __init__(
+        self,
+        resolution: int = 128,
+        cascades: int = 1,
+        *,
+        threshold: float = 0.01,
+        decay: float = 0.95,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if resolution % BLOCK or resolution < BLOCK or cascades < 1:
+            raise ValueError(
+                f"resolution must be a multiple of {BLOCK} and cascades >= 1, got {resolution}, {cascades}"
+            )
+        self.resolution, self.cascades = resolution, cascades
+        self.threshold, self.decay = threshold, decay
+        shape = (cascades, resolution, resolution, resolution)
+        self.values = torch.zeros(shape, device=device)
+        """Optical thickness of each cell; -1: no camera sees it, it stays empty."""
+        self.cells = torch.ones(shape, dtype=torch.bool, device=device)
+        """Occupied or not."""
+        self.blocks = self._coarse()
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    @torch.no_grad()
+    def update(
+        self,
+        density: Callable[[Tensor], Tensor],  # (n, 3) cube coordinates -> (n,) density per cube unit
+        step: float,  # smallest step of the marching, cube units
+        generator: torch.Generator,
+        share: float = 1.0,  # of all cells, to look at this time
+        batch: int = 1 << 18,
+    ) -> int:
+        """Decays all values, looks at `share` of the cells (half of them drawn from occupied ones when share < 1), and
+        marks anew. Returns how many points were evaluated."""
+        flat = self.values.view(-1)
+        if share >= 1:
+            chosen = torch.nonzero(flat >= 0)[:, 0]
+        else:
+            count = max(1, int(len(flat) * share / 2))
+            uniform = torch.randint(len(flat), (count,), generator=generator, device=self.device)
+            occupied = torch.nonzero(self.cells.view(-1))[:, 0]
+            if len(occupied) > count:
+                occupied = occupied[torch.randint(len(occupied), (count,), generator=generator, device=self.device)]
+            chosen = torch.cat([uniform, occupied])
+            chosen = torch.unique(chosen[flat[chosen] >= 0])
+        fresh = torch.empty(len(chosen), device=self.device)
+        for start in range(0, len(chosen), batch):
+            part = chosen[start : start + batch]
+            jitter = torch.rand(len(part), 3, generator=generator, device=self.device)
+            fresh[start : start + batch] = density(self.cell_positions(part, jitter)) * step
+        flat.copy_(torch.where(flat < 0, flat, flat * self.decay))
+        flat[chosen] = torch.maximum(flat[chosen], fresh)
+        self.mark()
+        return len(chosen)
+
+    def mark(self) -> None:
+        """Recomputes `cells` and `blocks` from `values`."""
+        seen = self.values[self.values >= 0]
+        mean = float(seen.mean()) if len(seen) else 0.0
+        torch.gt(self.values, min(self.threshold, mean), out=self.cells)
+        self.blocks = self._coarse()
+
+    def cell_positions(
+        self,
+        index: Tensor,  # (n,) int64 flat cell numbers
+        offset: Tensor,  # (n, 3) in [0, 1], place inside the cell
+    ) -> Tensor:  # (n, 3) cube coordinates
+        r = self.resolution
+        cascade = index // r**3
+        rest = index % r**3
+        corner = torch.stack([rest // r**2, rest // r % r, rest % r], dim=1)
+        unit = (corner + offset) / r
+        side = 2.0 ** cascade.to(unit.dtype)
+        return (unit - 0.5) * side[:, None] + 0.5
+
+    def occupied(
+        self,
+        positions: Tensor,  # (n, 3) cube coordinates
+    ) -> Tensor:  # (n,) bool; False outside the outermost cube
+        reach = (positions - 0.5).abs().amax(dim=1)
+        cascade = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
+        for k in range(self.cascades - 1):
+            cascade += reach >= 0.5 * 2.0**k
+        side = 2.0 ** cascade.to(positions.dtype)
+        cell = ((positions - 0.5) / side[:, None] + 0.5) * self.resolution
+        cell = cell.long().clamp(0, self.resolution - 1)
+        inside = reach < 0.5 * 2.0 ** (self.cascades - 1)
+        return self.cells[cascade, cell[:, 0], cell[:, 1], cell[:, 2]] & inside
+
+    @torch.no_grad()
+    def restrict(
+        self,
+        visible: Callable[[Tensor], Tensor],  # (n, 3) cube coordinates -> (n,) bool
+        batch: int = 1 << 18,
+    ) -> float:
+        """Closes for good the cells none of whose corners (nor centre) is visible. Returns the share that stays open."""
+        total = self.values.numel()
+        flat = self.values.view(-1)
+        offsets = torch.tensor(
+            [[0.5, 0.5, 0.5]] + [[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], device=self.device
+        ).float()
+        for start in range(0, total, batch):
+            index = torch.arange(start, min(start + batch, total), device=self.device)
+            seen = torch.zeros(len(index), dtype=torch.bool, device=self.device)
+            for offset in offsets:
+                todo = torch.nonzero(~seen)[:, 0]
+                if len(todo) == 0:
+                    break
+                seen[todo] = visible(self.cell_positions(index[todo], offset.expand(len(todo), 3)))
+            flat[index[~seen]] = -1.0
+        self.cells &= self.values >= 0
+        self.blocks = self._coarse()
+        return float((flat >= 0).float().mean())
+
+    def share_occupied(self) -> float:
+        return float(self.cells.float().mean())
+
+    def state(self) -> dict[str, Tensor]:
+        return {"values": self.values, "cells": self.cells}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        self.values.copy_(tensors["values"])
+        self.cells.copy_(tensors["cells"].bool())
+        self.blocks = self._coarse()
+
+    def _coarse(self) -> Tensor:
+        """(cascades, r/8, r/8, r/8) bool: whether any cell of a block is occupied."""
+        n = self.resolution // BLOCK
+        view = self.cells.view(self.cascades, n, BLOCK, n, BLOCK, n, BLOCK)
+        return view.any(dim=6).any(dim=4).any(dim=2).contiguous()
+
+
+def cascades_for(reach: float) -> int:
+    """Cascades needed so that the outermost cube's half side is at least `reach` cube units from the centre."""
+    return 1 + max(0, math.ceil(math.log2(max(reach, 0.5) / 0.5)))
