@@ -1,0 +1,131 @@
+"""A capture without its pixels, kept with the run so that the scene can be rendered where the photos are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fieldstone.core.errors import UserError
+
+__all__ = ["BUNDLED", "DeferredFrames", "data_record", "describe_capture", "open_data", "restore_capture"]
+
+BUNDLED = "bundled"
+"""The name of the scene that comes with Fieldstone, in config.json and as a run's default name."""
+
+
+def data_record(folder: Path, data: str | os.PathLike | None, downscale: float, holdout: int | None) -> dict:
+    """What config.json says about the data: its path relative to the run folder (absolute on another drive), or bundled."""
+    if data is None:
+        return {"bundled": True, "downscale": downscale, "holdout": holdout}
+    target, base = Path(data).resolve(), Path(folder).resolve()
+    try:
+        path = Path(os.path.relpath(target, base)).as_posix()
+    except ValueError:  # Windows: there is no relative path between two drives
+        path = str(target)
+    return {"bundled": False, "path": path, "downscale": downscale, "holdout": holdout}
+
+
+def open_data(folder: Path, record: dict, elsewhere: str | os.PathLike | None = None):
+    """The capture of a run in `folder`; `elsewhere` replaces the recorded place of the data."""
+    from ... import datasets
+
+    if record.get("bundled") and elsewhere is None:
+        from ...datasets.synthetic import bundled_capture
+
+        return bundled_capture()
+    path = Path(elsewhere) if elsewhere is not None else folder / str(record.get("path"))
+    if elsewhere is None:
+        path = Path(os.path.normpath(path))
+        if not path.exists():
+            raise UserError(f"{path}: the data of run {folder} is not there; say where it is now with --data")
+    return datasets.open(
+        path, downscale=record["downscale"], holdout=record["holdout"], workspace=Path(folder) / "colmap"
+    )
+
+
+def describe_capture(capture) -> dict:
+    """Plain data that `restore_capture` turns back: all but images, masks, depths and points."""
+    extent = capture.extent
+    return {
+        "name": capture.name,
+        "format": capture.format,
+        "names": list(capture.names),
+        "splits": {name: np.asarray(index).tolist() for name, index in capture.splits.items()},
+        "cameras": capture.cameras.to_json(),
+        "extent": {
+            "centre": np.asarray(extent.centre, float).tolist(),
+            "half_side": float(extent.half_side),
+            "bounded": bool(extent.bounded),
+        },
+        "times": None if capture.times is None else np.asarray(capture.times, float).tolist(),
+        "background": capture.background,
+        "colour_space": capture.colour_space,
+        "masks": capture.masks is not None,
+        "z_depths": capture.z_depths is not None,
+        "notes": list(capture.notes),
+    }
+
+
+def restore_capture(record: dict, source: Callable[[], object], folder: Path):
+    """A `Capture` from `describe_capture`'s record; its frames come from the capture `source()` opens when one is read."""
+    from ...datasets.capture import Capture, Extent
+    from ...render.cameras import Cameras
+
+    try:
+        names = tuple(record["names"])
+
+        def opened():
+            capture = source()
+            if tuple(capture.names) != names:
+                raise UserError(
+                    f"{capture.folder}: not the capture that run {folder} was trained on: its frames differ"
+                )
+            return capture
+
+        extent = record["extent"]
+        times = record["times"]
+        return Capture(
+            name=record["name"],
+            folder=Path(folder),
+            format=record["format"],
+            cameras=Cameras.from_json(record["cameras"]),
+            images=DeferredFrames(len(names), opened, "images"),
+            names=names,
+            splits={name: np.array(index, np.int64) for name, index in record["splits"].items()},
+            masks=DeferredFrames(len(names), opened, "masks") if record["masks"] else None,
+            z_depths=DeferredFrames(len(names), opened, "z_depths") if record["z_depths"] else None,
+            times=None if times is None else np.array(times, np.float32),
+            points=None,
+            point_colours=None,
+            background=record["background"],
+            colour_space=record["colour_space"],
+            extent=Extent(np.array(extent["centre"], float), float(extent["half_side"]), extent["bounded"]),
+            notes=list(record["notes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'capture.json'}: damaged ({error!r})") from error
+
+
+class DeferredFrames:
+    """The images, masks or depths of a capture that is opened when the first of them is read."""
+
+    def __init__(self, count: int, source: Callable[[], object], attribute: str) -> None:
+        self._count, self._source, self._attribute = count, source, attribute
+        self._frames = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._open()[index]
+
+    def uint8(self, index: int) -> np.ndarray:
+        return self._open().uint8(index)
+
+    def _open(self):
+        if self._frames is None:
+            self._frames = getattr(self._source(), self._attribute)
+        return self._frames
