@@ -15,7 +15,7 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
-from ..mlp.simd import prefetch
+from ..mlp.simd import interpolate_row, prefetch, scatter_row
 from .levels import GridLevels
 
 __all__ = ["encode"]
@@ -27,49 +27,72 @@ _PRIMES = np.array([1, 2654435761, 805459861, 3674653429], np.uint32)
 
 
 @njit(inline="always")
-def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, index, weight, frac, low, high):
+def _place(coordinate, scale, smooth):
+    """Cell, position within it, and interpolation weight of the upper corner, along one axis."""
+    position = scale * coordinate + np.float32(0.5)
+    cell = np.floor(position)
+    frac = position - cell
+    weight = frac * frac * (np.float32(3) - np.float32(2) * frac) if smooth else frac
+    return np.uint32(np.int32(cell)), frac, weight
+
+
+@njit(inline="always")
+def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, index, weight, frac):
     """Rows within the level, index (2^D, BLOCK), and weights (2^D, BLOCK) of `count` points from `start`.
 
     Also leaves frac (D, BLOCK), the position within the cell before smoothing. `dims` is a tuple whose length is D:
-    a length is known when the kernel is compiled, so every loop over dimensions or corners is unrolled.
+    a length is known when the kernel is compiled, so loops over dimensions or corners are unrolled.
     """
-    stride = np.uint32(1)
-    for d in range(len(dims)):
-        factor = _PRIMES[d] if hashed else stride
+    one = np.float32(1)
+    start_dim = 3 if len(dims) == 3 else 1
+    if len(dims) == 3:  # the common case in one loop that vectorises; other dimensions grow corner by corner below
         for i in range(count):
-            position = scale * x[d, start + i] + np.float32(0.5)
-            cell = np.floor(position)
-            frac[d, i] = position - cell
-            corner = np.uint32(np.int32(cell))
-            low[i] = np.uint32(corner * factor)
-            high[i] = np.uint32(np.uint32(corner + np.uint32(1)) * factor)
-        if d == 0:
-            for i in range(count):
-                f = frac[d, i]
-                if smooth:
-                    f = f * f * (np.float32(3) - np.float32(2) * f)
-                index[0, i] = low[i]
-                index[1, i] = high[i]
-                weight[0, i] = np.float32(1) - f
-                weight[1, i] = f
-        else:
+            cx, frac[0, i], wx = _place(x[0, start + i], scale, smooth)
+            cy, frac[1, i], wy = _place(x[1, start + i], scale, smooth)
+            cz, frac[2, i], wz = _place(x[2, start + i], scale, smooth)
+            fy = _PRIMES[1] if hashed else resolution
+            fz = _PRIMES[2] if hashed else np.uint32(resolution * resolution)
+            y0, z0 = np.uint32(cy * fy), np.uint32(cz * fz)
+            x1, y1, z1 = np.uint32(cx + np.uint32(1)), np.uint32(y0 + fy), np.uint32(z0 + fz)
+            if hashed:
+                r00, r10, r01, r11 = y0 ^ z0, y1 ^ z0, y0 ^ z1, y1 ^ z1
+                index[0, i], index[1, i] = cx ^ r00, x1 ^ r00
+                index[2, i], index[3, i] = cx ^ r10, x1 ^ r10
+                index[4, i], index[5, i] = cx ^ r01, x1 ^ r01
+                index[6, i], index[7, i] = cx ^ r11, x1 ^ r11
+            else:
+                r00, r10 = np.uint32(y0 + z0), np.uint32(y1 + z0)
+                r01, r11 = np.uint32(y0 + z1), np.uint32(y1 + z1)
+                index[0, i], index[1, i] = np.uint32(cx + r00), np.uint32(x1 + r00)
+                index[2, i], index[3, i] = np.uint32(cx + r10), np.uint32(x1 + r10)
+                index[4, i], index[5, i] = np.uint32(cx + r01), np.uint32(x1 + r01)
+                index[6, i], index[7, i] = np.uint32(cx + r11), np.uint32(x1 + r11)
+            w00, w10 = (one - wy) * (one - wz), wy * (one - wz)
+            w01, w11 = (one - wy) * wz, wy * wz
+            weight[0, i], weight[1, i] = (one - wx) * w00, wx * w00
+            weight[2, i], weight[3, i] = (one - wx) * w10, wx * w10
+            weight[4, i], weight[5, i] = (one - wx) * w01, wx * w01
+            weight[6, i], weight[7, i] = (one - wx) * w11, wx * w11
+    else:
+        for i in range(count):
+            cell, frac[0, i], w = _place(x[0, start + i], scale, smooth)
+            index[0, i], index[1, i] = cell, np.uint32(cell + np.uint32(1))
+            weight[0, i], weight[1, i] = one - w, w
+        stride = resolution
+        for d in range(start_dim, len(dims)):
+            factor = _PRIMES[d] if hashed else stride
             half = 1 << d
-            for c in range(half):
-                if hashed:
-                    for i in range(count):
-                        index[half + c, i] = index[c, i] ^ high[i]
-                        index[c, i] = index[c, i] ^ low[i]
-                else:
-                    for i in range(count):
-                        index[half + c, i] = np.uint32(index[c, i] + high[i])
-                        index[c, i] = np.uint32(index[c, i] + low[i])
-                for i in range(count):
-                    f = frac[d, i]
-                    if smooth:
-                        f = f * f * (np.float32(3) - np.float32(2) * f)
-                    weight[half + c, i] = weight[c, i] * f
-                    weight[c, i] = weight[c, i] * (np.float32(1) - f)
-        stride = np.uint32(stride * resolution)
+            for i in range(count):
+                cell, frac[d, i], w = _place(x[d, start + i], scale, smooth)
+                low = np.uint32(cell * factor)
+                high = np.uint32(low + factor)
+                for c in range(half):
+                    row, product = index[c, i], weight[c, i]
+                    index[half + c, i] = row ^ high if hashed else np.uint32(row + high)
+                    index[c, i] = row ^ low if hashed else np.uint32(row + low)
+                    weight[half + c, i] = product * w
+                    weight[c, i] = product * (one - w)
+            stride = np.uint32(stride * resolution)
     if hashed:  # a hashed level is full, hence a power of two
         mask = np.uint32(entries - np.uint32(1))
         for c in range(1 << len(dims)):
@@ -80,16 +103,16 @@ def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, 
             beyond = np.uint32(0)
             for i in range(count):
                 row = index[c, i]
-                row = np.uint32(row - entries) if row >= entries else row
+                row = min(row, np.uint32(row - entries))  # the difference wraps to a large number where row < entries
                 index[c, i] = row
-                beyond = beyond | np.uint32(row >= entries)
-            if beyond:
+                beyond = max(beyond, row)
+            if beyond >= entries:
                 for i in range(count):
                     index[c, i] = index[c, i] % entries
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
-def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, y, workers):
+def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, workers):
     n = x.shape[1]
     for worker in prange(workers):
         corners = 1 << len(dims)
@@ -97,9 +120,7 @@ def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims,
         index = np.empty((corners, BLOCK), np.uint32)
         weight = np.empty((corners, BLOCK), np.float32)
         frac = np.empty((len(dims), BLOCK), np.float32)
-        low = np.empty(BLOCK, np.uint32)
-        high = np.empty(BLOCK, np.uint32)
-        total = np.empty(width, np.float32)
+        index_address, weight_address, out = index.ctypes.data, weight.ctypes.data, y.ctypes.data
         first, last = worker * n // workers, (worker + 1) * n // workers
         for level in range(len(scale)):
             base = offset[level] * width
@@ -108,25 +129,21 @@ def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims,
                 count = min(BLOCK, last - start)
                 _corners(
                     x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                    smooth, dims, index, weight, frac, low, high,
+                    smooth, dims, index, weight, frac,
                 )  # fmt: skip
                 if hashed[level]:
                     for c in range(0, corners, 2):  # x-neighbours nearly always share a cache line: the first prime is 1
                         for i in range(count):
                             prefetch(address + np.int64(index[c, i]) * (width * 4))
                 for i in range(count):
-                    for f in range(width):
-                        total[f] = np.float32(0)
-                    for c in range(corners):
-                        row = base + np.int64(index[c, i]) * width
-                        for f in range(width):
-                            total[f] += weight[c, i] * table[row + f]
-                    for f in range(width):
-                        y[level * width + f, start + i] = total[f]
+                    interpolate_row(
+                        address, index_address + i * 4, weight_address + i * 4, BLOCK * 4,
+                        out + (level * width * n + start + i) * 4, n * 4, features, corner_tuple,
+                    )  # fmt: skip
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
-def _table_gradient(x, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, order, dtable):
+def _table_gradient(x, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, order, dtable):
     """dtable (P,) += gradient; `order` (workers, levels at most) names the levels each worker owns, -1 for none."""
     n = x.shape[1]
     for worker in prange(order.shape[0]):
@@ -135,8 +152,7 @@ def _table_gradient(x, dy, scale, resolution, entries, offset, hashed, smooth, d
         index = np.empty((corners, BLOCK), np.uint32)
         weight = np.empty((corners, BLOCK), np.float32)
         frac = np.empty((len(dims), BLOCK), np.float32)
-        low = np.empty(BLOCK, np.uint32)
-        high = np.empty(BLOCK, np.uint32)
+        index_address, weight_address, source = index.ctypes.data, weight.ctypes.data, dy.ctypes.data
         for turn in range(order.shape[1]):
             level = order[worker, turn]
             if level < 0:
@@ -147,21 +163,21 @@ def _table_gradient(x, dy, scale, resolution, entries, offset, hashed, smooth, d
                 count = min(BLOCK, n - start)
                 _corners(
                     x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                    smooth, dims, index, weight, frac, low, high,
+                    smooth, dims, index, weight, frac,
                 )  # fmt: skip
                 if hashed[level]:
                     for c in range(0, corners, 2):
                         for i in range(count):
                             prefetch(address + np.int64(index[c, i]) * (width * 4))
                 for i in range(count):
-                    for c in range(corners):
-                        row = base + np.int64(index[c, i]) * width
-                        for f in range(width):
-                            dtable[row + f] += weight[c, i] * dy[level * width + f, start + i]
+                    scatter_row(
+                        address, index_address + i * 4, weight_address + i * 4, BLOCK * 4,
+                        source + (level * width * n + start + i) * 4, n * 4, features, corner_tuple,
+                    )  # fmt: skip
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
-def _input_gradient(x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, dx, workers):
+def _input_gradient(x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, workers):
     """dx (D, n), which comes in as zeros."""
     n = x.shape[1]
     for worker in prange(workers):
@@ -170,8 +186,6 @@ def _input_gradient(x, table, dy, scale, resolution, entries, offset, hashed, sm
         index = np.empty((corners, BLOCK), np.uint32)
         weight = np.empty((corners, BLOCK), np.float32)
         frac = np.empty((len(dims), BLOCK), np.float32)
-        low = np.empty(BLOCK, np.uint32)
-        high = np.empty(BLOCK, np.uint32)
         value = np.empty(corners, np.float32)
         first, last = worker * n // workers, (worker + 1) * n // workers
         for level in range(len(scale)):
@@ -180,7 +194,7 @@ def _input_gradient(x, table, dy, scale, resolution, entries, offset, hashed, sm
                 count = min(BLOCK, last - start)
                 _corners(
                     x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                    smooth, dims, index, weight, frac, low, high,
+                    smooth, dims, index, weight, frac,
                 )  # fmt: skip
                 for i in range(count):
                     for c in range(corners):
@@ -236,6 +250,7 @@ def _arguments(levels: GridLevels, interpolation: str) -> tuple:
         interpolation == "smoothstep",
         (0,) * levels.dims,
         (0,) * levels.features,
+        (0,) * (1 << levels.dims),
     )
 
 

@@ -16,7 +16,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "prefetch", "tile_rows4", "tile_rows4_add", "tile_weight_gradient", "transpose8"]
+__all__ = [
+    "LANES",
+    "interpolate_row",
+    "prefetch",
+    "scatter_row",
+    "tile_rows4",
+    "tile_weight_gradient",
+    "transpose8",
+]
 
 
 def _lanes() -> int:
@@ -114,8 +122,6 @@ def _make_tile(rows: int, vectors: int, lanes: int, accumulate: bool):
 
 tile_rows4 = _make_tile(4, 3, LANES, accumulate=False)
 """4 rows by 3 vectors, C = A B, optionally clipped at zero: layers forward, and gradients to their input."""
-tile_rows4_add = _make_tile(4, 3, LANES, accumulate=True)
-"""The same, C += A B."""
 tile_weight_gradient = _make_tile(4 * (LANES // 8), 16 // LANES, LANES, accumulate=True)
 """4 rows by 16 columns (8 by 16 with 16 lanes), C += A B: gradients of weights, summed over samples."""
 
@@ -168,6 +174,69 @@ def prefetch(typingctx, address):
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         pointer = builder.inttoptr(arguments[0], byte_pointer)
         builder.call(function, [pointer, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _strided(builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, i: int, kind: ir.Type) -> ir.Value:
+    return _pointer(builder, builder.add(base, builder.mul(stride, ir.Constant(_I64, i))), kind)
+
+
+def _row_address(builder, table, index, stride, c, features):
+    number = builder.load(_strided(builder, index, stride, c, ir.IntType(32)), align=4)
+    offset = builder.mul(builder.zext(number, _I64), ir.Constant(_I64, 4 * features))
+    return _pointer(builder, builder.add(table, offset), ir.VectorType(_F32, features))
+
+
+@intrinsic
+def interpolate_row(typingctx, table, index, weight, stride, out, out_stride, features, corners):
+    """out[f] = sum over c of weight[c] * table[index[c], f], one vector load and one multiply-add a corner.
+
+    Corner c's uint32 index and float32 weight lie c * stride bytes from `index` and `weight`; out[f] lies f * out_stride bytes
+    from `out`. `features` and `corners` are tuples: their lengths are the counts, known when this is compiled.
+    """
+    signature = types.void(*([types.int64] * 6), features, corners)
+    width, count = features.count, corners.count
+
+    def codegen(context, builder, signature, arguments):
+        table, index, weight, stride, out, out_stride = arguments[:6]
+        vector = ir.VectorType(_F32, width)
+        fma_type = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{width}f32")
+        total = ir.Constant(vector, [0.0] * width)
+        for c in range(count):
+            row = builder.load(_row_address(builder, table, index, stride, c, width), align=4)
+            scalar = builder.load(_strided(builder, weight, stride, c, _F32), align=4)
+            total = builder.call(fma, [_splat(builder, scalar, width), row, total])
+        for f in range(width):
+            value = builder.extract_element(total, ir.Constant(ir.IntType(32), f))
+            builder.store(value, _strided(builder, out, out_stride, f, _F32), align=4)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def scatter_row(typingctx, table, index, weight, stride, source, source_stride, features, corners):
+    """table[index[c], f] += weight[c] * source[f] for all corners, one after another; the adjoint of `interpolate_row`."""
+    signature = types.void(*([types.int64] * 6), features, corners)
+    width, count = features.count, corners.count
+
+    def codegen(context, builder, signature, arguments):
+        table, index, weight, stride, source, source_stride = arguments[:6]
+        vector = ir.VectorType(_F32, width)
+        fma_type = ir.FunctionType(vector, [vector] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{width}f32")
+        gradient = ir.Constant(vector, ir.Undefined)
+        for f in range(width):
+            value = builder.load(_strided(builder, source, source_stride, f, _F32), align=4)
+            gradient = builder.insert_element(gradient, value, ir.Constant(ir.IntType(32), f))
+        for c in range(count):
+            address = _row_address(builder, table, index, stride, c, width)
+            scalar = builder.load(_strided(builder, weight, stride, c, _F32), align=4)
+            row = builder.load(address, align=4)
+            builder.store(builder.call(fma, [_splat(builder, scalar, width), gradient, row]), address, align=4)
         return context.get_dummy_value()
 
     return signature, codegen
