@@ -1,7 +1,7 @@
 """Cameras: every COLMAP lens model and the full sphere, poses, rays and camera paths.
 
-Camera space has OpenCV's axes (x right, y down, z forward); `camera_to_world` is rigid; the pixel in column j and row
-i has its centre at (j + 0.5, i + 0.5).
+Camera space has OpenCV's axes (x right, y down, z forward); `camera_to_world` is rigid; the pixel in column j
+and row i has its centre at (j + 0.5, i + 0.5).
 """
 
 from .cameras import Cameras, Rays

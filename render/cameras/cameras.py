@@ -40,12 +40,13 @@ class Rays(NamedTuple):
 class Cameras:
     """n posed cameras of any mix of models.
 
-    Camera space has OpenCV's axes (x right, y down, z forward) and the pixel in column j and row i has its centre at
-    (j + 0.5, i + 0.5). Lens mathematics is done in float64. Arrays given as numpy or float32 are converted.
+    Camera space has OpenCV's axes (x right, y down, z forward) and the pixel in column j and row i has its
+    centre at (j + 0.5, i + 0.5). Lens mathematics is done in float64. Arrays given as numpy or float32 are
+    converted.
 
-    Raises UserError, naming the camera's index, for an unknown model, an image without pixels, a focal length that is
-    not positive, numbers that are not finite, and a pose that is not rigid; a rotation that is off by rounding (up to
-    1e-3) is replaced by the nearest rotation. No cameras at all (n = 0) is allowed.
+    Raises UserError, naming the camera's index, for an unknown model, an image without pixels, a focal length
+    that is not positive, numbers that are not finite, and a pose that is not rigid; a rotation that is off by
+    rounding (up to 1e-3) is replaced by the nearest rotation. No cameras at all (n = 0) is allowed.
     """
 
     models: tuple[str, ...]
@@ -179,7 +180,9 @@ class Cameras:
         return Cameras(tuple(model for model, _ in lenses), params, new, self.camera_to_world)
 
     def downscaled(self, factor: float) -> Cameras:
-        """The same views on images `factor` times smaller; sizes are rounded, halves upwards, to at least a pixel."""
+        """The same views on images `factor` times smaller; sizes are rounded, halves upwards, to at least a
+        pixel.
+        """
         if not factor > 0:
             raise UserError(f"cannot downscale cameras by {factor}; give a positive factor")
         new = (self.sizes.double() / factor + 0.5).floor().clamp_min(1).long()
@@ -198,7 +201,9 @@ class Cameras:
 
     @property
     def closed_form(self) -> bool:
-        """Whether `rays` needs no iterations for any camera. If it does, gather from `direction_table` instead."""
+        """Whether `rays` needs no iterations for any camera. If it does, gather from `direction_table`
+        instead.
+        """
         return self._lenses.closed_form
 
     def project(
@@ -208,9 +213,10 @@ class Cameras:
     ) -> tuple[Tensor, Tensor]:  # (m, 2) pixels, (m,) z_depth
         """Where points appear, in the dtype of `points`.
 
-        A point that has no image (behind a perspective lens, past the radius where a distortion polynomial turns back,
-        straight behind a fisheye) gets NaN pixels, never a wrong pixel; z_depth is always finite, and negative behind
-        the camera. Differentiable with respect to `points`, `params` and `camera_to_world`; NaN pixels have gradient 0.
+        A point that has no image (behind a perspective lens, past the radius where a distortion polynomial
+        turns back, straight behind a fisheye) gets NaN pixels, never a wrong pixel; z_depth is always finite,
+        and negative behind the camera. Differentiable with respect to `points`, `params` and
+        `camera_to_world`; NaN pixels have gradient 0.
         """
         index = torch.as_tensor(index, dtype=torch.int64, device=self.device).reshape(-1)
         poses = self.camera_to_world[index]
@@ -224,7 +230,8 @@ class Cameras:
         pixels: Tensor,  # (m, 2)
         index: Tensor,  # (m,) int64 camera of each pixel; (1,) for all
     ) -> Tensor:  # (m, 3)
-        """Unit directions in camera space, in the dtype of `pixels` (float64 for integers). Not differentiable.
+        """Unit directions in camera space, in the dtype of `pixels` (float64 for integers). Not
+        differentiable.
 
         NaN where no direction has this image (corners of a fisheye's image, pixels past a distortion's fold).
         """
@@ -250,8 +257,8 @@ class Cameras:
     ) -> Rays:
         """Rays through pixel positions (pixel centres are at +0.5). Not differentiable.
 
-        One closed form for pinholes. For iterative lenses (`closed_form` is False) a trainer that draws pixel centres
-        is served faster by `rays_from_directions` with directions gathered from `direction_table`.
+        One closed form for pinholes. For iterative lenses (`closed_form` is False) a trainer that draws pixel
+        centres is served faster by `rays_from_directions` with directions gathered from `direction_table`.
         """
         lenses = self._lenses
         if not lenses.all_pinhole or self.params.requires_grad or self.camera_to_world.requires_grad:
@@ -285,24 +292,29 @@ class Cameras:
         return self.rays_from_directions(index, self.direction_table(i).reshape(-1, 3))
 
     def direction_table(self, i: int) -> Tensor:  # (h, w, 3)
-        """Camera-space unit directions of the pixel centres of camera i, float32; NaN where the lens sees nothing.
+        """Camera-space unit directions of the pixel centres of camera i, float32; NaN where the lens sees
+        nothing.
 
-        Computed once for each distinct lens and size (12 bytes a pixel) and shared between all cameras that have them:
-        do not write to it. The most recently used tables are kept, up to 768 MB.
+        Computed once for each distinct lens and size (12 bytes a pixel) and shared between all cameras that
+        have them: do not write to it. The most recently used tables are kept, up to 768 MB.
         """
         i = range(len(self))[i]
         key = (self.models[i], *self.params[i].detach().tolist())
         return _TABLES.get(key, self._lenses, i, *self.size(i))
 
     def lens_index(self) -> Tensor:  # (n,) int64
-        """For each camera the first camera with the same model, parameters and size, hence the same direction table."""
+        """For each camera the first camera with the same model, parameters and size, hence the same direction
+        table.
+        """
         first: dict[tuple, int] = {}
         rows = zip(self.models, self.params.tolist(), self.sizes.tolist(), strict=True)
         found = [first.setdefault((model, *lens, *size), i) for i, (model, lens, size) in enumerate(rows)]
         return torch.tensor(found, dtype=torch.int64, device=self.device)
 
     def valid_pixels(self, i: int) -> Tensor:  # (h, w) bool
-        """Through which pixels camera i sees anything; all of them for a sound calibration of a perspective lens."""
+        """Through which pixels camera i sees anything; all of them for a sound calibration of a perspective
+        lens.
+        """
         return self.direction_table(i).isfinite().all(-1)
 
     def to_json(self) -> list[dict]:

@@ -1,8 +1,9 @@
 """Radial, tangential and thin-prism lens distortion of plane coordinates, and its inverse.
 
-Brown (1966) and OpenCV's rational model, as COLMAP writes them; the formula is in `models.py`. A strong distortion
-polynomial folds: past some radius points come back towards the centre and would land on pixels that show something
-else. The model means nothing there, so `in_range` says where it ends and `undistort` never returns a point beyond.
+Brown (1966) and OpenCV's rational model, as COLMAP writes them; the formula is in `models.py`. A strong
+distortion polynomial folds: past some radius points come back towards the centre and would land on pixels
+that show something else. The model means nothing there, so `in_range` says where it ends and `undistort`
+never returns a point beyond.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def _jacobian(plane: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def fold_radius(coefficients: np.ndarray) -> float:
-    """The radius at which the radial part of one lens (11,) stops growing or has a pole; infinite if it never does.
+    """The radius at which the radial part of one lens (11,) stops growing or has a pole; infinite if it never
+    does.
 
     The first positive root of d/dr [r N(r^2) / D(r^2)], whose numerator is N D + 2 s (N' D - N D'), s = r^2.
     """
@@ -91,8 +93,9 @@ def undistort(
 ) -> Tensor:  # (m, 2), NaN where no point in range maps to the target
     """Inverse of `distort`: the radial part by bracketed Newton in one variable, then damped Newton in two.
 
-    Inside the fold the radial part grows, so its root is unique and the first stage finds it from anywhere; tangential
-    and prism terms are small beside it, which makes that root a start from which the second stage converges.
+    Inside the fold the radial part grows, so its root is unique and the first stage finds it from anywhere;
+    tangential and prism terms are small beside it, which makes that root a start from which the second stage
+    converges.
     """
     coefficients = coefficients.expand(len(target), -1)
     fold = fold.expand(len(target))
@@ -131,7 +134,9 @@ def undistort(
 
 
 def _undistorted_radius(goal: Tensor, coefficients: Tensor, fold: Tensor) -> Tensor:
-    """(m,) r in [0, fold] with r * radial(r^2) = goal, or the nearest such r where the goal is out of reach."""
+    """(m,) r in [0, fold] with r * radial(r^2) = goal, or the nearest such r where the goal is out of
+    reach.
+    """
 
     def distorted(radius: Tensor) -> tuple[Tensor, Tensor]:
         s = radius * radius

@@ -25,7 +25,9 @@ _NEAR_AXIS = 1e-5  # tangent of the angle under which x / sin(x) is taken from i
 
 
 def _split(points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x, y (m, 2), its length kept off zero (m,), z (m,), and whether the point is on or near the axis (m,)."""
+    """x, y (m, 2), its length kept off zero (m,), z (m,), and whether the point is on or near the axis
+    (m,).
+    """
     xy, z = points[:, :2], points[:, 2]
     square = xy.square().sum(1)
     near = square <= (_NEAR_AXIS * z) ** 2
@@ -50,7 +52,8 @@ def project_fisheye(
 ) -> tuple[Tensor, Tensor]:  # (m, 2) pixels, (m,) bool valid
     """Kannala and Brandt (2006) with equidistant base, as OPENCV_FISHEYE and THIN_PRISM_FISHEYE use it.
 
-    Differentiable with respect to `points` and `lens`. Valid: any direction but straight backwards, not past the fold.
+    Differentiable with respect to `points` and `lens`. Valid: any direction but straight backwards, not past
+    the fold.
     """
     factor, defined = _angle_per_length(points, points.new_ones(1))
     plane = points[:, :2] * factor[:, None]
@@ -62,22 +65,26 @@ def project_fisheye(
 
 
 def unproject_fisheye(pixels: Tensor, lens: Tensor, fold: Tensor) -> Tensor:
-    """Pixels (m, 2), lenses (m or 1, 16), folds (m or 1,) -> unit directions (m, 3); NaN where there is none."""
+    """Pixels (m, 2), lenses (m or 1, 16), folds (m or 1,) -> unit directions (m, 3); NaN where there is
+    none.
+    """
     plane = undistort((pixels - lens[:, 2:4]) / lens[:, 0:2], lens[:, 4:15], fold.clamp_max(math.pi))
     angle = plane.norm(dim=1)
     return torch.cat([plane * torch.sinc(angle / math.pi)[:, None], torch.cos(angle)[:, None]], 1)
 
 
 def _omega(lens: Tensor) -> Tensor:
-    # the model is even in omega and tends to a pinhole as omega vanishes; 1e-9 is that limit to machine precision
+    # the model is even in omega and tends to a pinhole as omega vanishes; 1e-9 is that limit to machine
+    # precision
     return lens[:, 15].abs().clamp_min(1e-9)
 
 
 def project_fov(points: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
     """Devernay and Faugeras (2001), equation 13: radius = atan(2 tan(omega / 2) tan(angle)) / omega.
 
-    Points (m, 3), lenses (m or 1, 16) -> pixels (m, 2), valid (m,). Written with atan2, which continues the formula
-    smoothly past 90 degrees, where COLMAP stops. Differentiable with respect to both. Valid: not straight backwards.
+    Points (m, 3), lenses (m or 1, 16) -> pixels (m, 2), valid (m,). Written with atan2, which continues the
+    formula smoothly past 90 degrees, where COLMAP stops. Differentiable with respect to both. Valid: not
+    straight backwards.
     """
     omega = _omega(lens)
     factor, defined = _angle_per_length(points, 2 * torch.tan(omega / 2))
@@ -85,7 +92,9 @@ def project_fov(points: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unproject_fov(pixels: Tensor, lens: Tensor) -> Tensor:
-    """Pixels (m, 2), lenses (m or 1, 16) -> unit directions (m, 3); NaN past the image of the backward direction."""
+    """Pixels (m, 2), lenses (m or 1, 16) -> unit directions (m, 3); NaN past the image of the backward
+    direction.
+    """
     plane = (pixels - lens[:, 2:4]) / lens[:, 0:2]
     omega = _omega(lens)
     radius = plane.norm(dim=1)
@@ -100,9 +109,9 @@ def unproject_fov(pixels: Tensor, lens: Tensor) -> Tensor:
 def project_equirectangular(points: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
     """The whole sphere: longitude atan2(x, z) grows to the right, latitude atan2(-y, |x, z|) grows upwards.
 
-    The image's centre looks along z, its left and right edges along -z, its top row along -y (up). Points (m, 3),
-    lenses (m or 1, 16) -> pixels (m, 2), valid (m,). Differentiable with respect to both, except at the poles and
-    across the seam. Valid: any point but the camera's own centre.
+    The image's centre looks along z, its left and right edges along -z, its top row along -y (up). Points (m,
+    3), lenses (m or 1, 16) -> pixels (m, 2), valid (m,). Differentiable with respect to both, except at the
+    poles and across the seam. Valid: any point but the camera's own centre.
     """
     x, y, z = points.unbind(1)
     flat = x * x + z * z
@@ -115,7 +124,9 @@ def project_equirectangular(points: Tensor, lens: Tensor) -> tuple[Tensor, Tenso
 
 
 def unproject_equirectangular(pixels: Tensor, lens: Tensor) -> Tensor:
-    """Pixels (m, 2), lenses (m or 1, 16) -> unit directions (m, 3); NaN above the top and below the bottom edge."""
+    """Pixels (m, 2), lenses (m or 1, 16) -> unit directions (m, 3); NaN above the top and below the bottom
+    edge.
+    """
     longitude, down = ((pixels - lens[:, 2:4]) / lens[:, 0:2]).unbind(1)
     level = torch.cos(down)
     directions = torch.stack([level * torch.sin(longitude), torch.sin(down), level * torch.cos(longitude)], 1)

@@ -56,7 +56,9 @@ class Lenses:
 
     @staticmethod
     def of(models: tuple[str, ...], params: Tensor, sizes: Tensor) -> Lenses:
-        """From names (n), COLMAP parameters (n, 12) and sizes (n, 2). Differentiable with respect to `params`."""
+        """From names (n), COLMAP parameters (n, 12) and sizes (n, 2). Differentiable with respect to
+        `params`.
+        """
         table = lens_table(models, params, sizes)
         kinds = lens_kinds(models, table)
         coefficients = table.detach()[:, 4:15].cpu().numpy()
@@ -84,7 +86,9 @@ class Lenses:
         points: Tensor,  # (m, 3) float64, camera space
         index: Tensor,  # (m,) or (1,) int64
     ) -> Tensor:  # (m, 2)
-        """Pixels; NaN (with zero gradient) where a point has no image. Differentiable with respect to `points`."""
+        """Pixels; NaN (with zero gradient) where a point has no image. Differentiable with respect to
+        `points`.
+        """
 
         def one_kind(kind: int, rows: Tensor | slice, index: Tensor) -> Tensor:
             pixels, valid = _PROJECT[kind](points[rows], *self._arguments(kind, index))

@@ -5,8 +5,8 @@ EQUIRECTANGULAR is a focal length per axis and a principal point around one dist
 
     d(u) = u * (1 + k1 s + k2 s^2 + k3 s^3 + k4 s^4) / (1 + k5 s + k6 s^2 + k7 s^3) + tangential(p1, p2) + prism(sx, sy)
 
-with s = |u|^2, where u is the point on the plane z = 1 (perspective) or the angle from the axis times the direction
-around it (fisheye). So a batch of mixed models needs a few closed forms, not one per name.
+with s = |u|^2, where u is the point on the plane z = 1 (perspective) or the angle from the axis times the
+direction around it (fisheye). So a batch of mixed models needs a few closed forms, not one per name.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ COLMAP_MODEL_IDS: dict[int, str] = {
     15: "FISHEYE",
     17: "EQUIRECTANGULAR",
 }
-"""COLMAP's number in `cameras.bin` -> model name. COLMAP stores width and height as EQUIRECTANGULAR's parameters."""
+"""COLMAP's number in `cameras.bin` -> model name. COLMAP stores width and height as EQUIRECTANGULAR's
+parameters.
+"""
 
 LENS_COLUMNS = (
     "fx",
@@ -97,7 +99,8 @@ _KIND = {
     "EQUIRECTANGULAR": EQUIRECTANGULAR,
 }
 
-# The model that says the same with a focal length per axis, for images stretched differently along their axes.
+# The model that says the same with a focal length per axis, for images stretched differently along their
+# axes.
 _TWO_FOCAL = {
     "SIMPLE_PINHOLE": "PINHOLE",
     "SIMPLE_RADIAL": "OPENCV",
@@ -135,7 +138,9 @@ def lens_table(
     params: Tensor,  # (n, 12) float64, padded with zeros
     sizes: Tensor,  # (n, 2) width, height
 ) -> Tensor:  # (n, 16)
-    """The coefficients of each lens in the columns `LENS_COLUMNS`. Differentiable with respect to `params`."""
+    """The coefficients of each lens in the columns `LENS_COLUMNS`. Differentiable with respect to
+    `params`.
+    """
     rows = torch.tensor([_SOURCES[model] for model in models], dtype=torch.int64, device=params.device)
     padded = torch.cat([params, params.new_zeros(len(params), 1)], dim=1)
     table = padded.gather(1, rows.reshape(-1, len(LENS_COLUMNS)))
@@ -150,8 +155,8 @@ def lens_table(
 def lens_kinds(models: Sequence[str], table: Tensor) -> list[int]:
     """PINHOLE, PERSPECTIVE, FISHEYE, FOV or EQUIRECTANGULAR for each lens.
 
-    A perspective lens whose coefficients are all zero counts as a pinhole, unless gradients with respect to them
-    are wanted.
+    A perspective lens whose coefficients are all zero counts as a pinhole, unless gradients with respect to
+    them are wanted.
     """
     kinds = [_KIND.get(model, FISHEYE) for model in models]
     if PERSPECTIVE in kinds and not table.requires_grad:
@@ -170,8 +175,8 @@ def scaled_parameters(
 ) -> tuple[str, Tensor]:
     """The model and parameters (12,) of the same lens on an image stretched by `scale_x` and `scale_y`.
 
-    The origin of pixel coordinates is the image's corner, so focal length and principal point scale exactly. A model
-    with a single focal length becomes its sibling with two where the scales differ.
+    The origin of pixel coordinates is the image's corner, so focal length and principal point scale exactly.
+    A model with a single focal length becomes its sibling with two where the scales differ.
     """
     if model == "EQUIRECTANGULAR":
         return model, params

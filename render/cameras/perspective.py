@@ -11,7 +11,9 @@ __all__ = ["project_perspective", "project_pinhole", "unproject_perspective", "u
 
 
 def _plane(points: Tensor) -> tuple[Tensor, Tensor]:
-    """(m, 2) points divided by z, and (m,) whether they lie in front; those that do not are divided by one."""
+    """(m, 2) points divided by z, and (m,) whether they lie in front; those that do not are divided by
+    one.
+    """
     z = points[:, 2]
     front = z > 0
     return points[:, :2] / torch.where(front, z, 1.0)[:, None], front
@@ -31,7 +33,9 @@ def project_perspective(
     lens: Tensor,  # (m or 1, 16)
     fold: Tensor,  # (m or 1,)
 ) -> tuple[Tensor, Tensor]:  # (m, 2) pixels, (m,) bool valid
-    """Differentiable with respect to `points` and `lens`. Valid: z > 0 and not past the fold of the distortion."""
+    """Differentiable with respect to `points` and `lens`. Valid: z > 0 and not past the fold of the
+    distortion.
+    """
     plane, front = _plane(points)
     coefficients = lens[:, 4:15]
     with torch.no_grad():
@@ -47,7 +51,9 @@ def unproject_pinhole(pixels: Tensor, lens: Tensor) -> Tensor:
 
 
 def unproject_perspective(pixels: Tensor, lens: Tensor, fold: Tensor) -> Tensor:
-    """Pixels (m, 2), lenses (m or 1, 16), folds (m or 1,) -> unit directions (m, 3); NaN where there is none."""
+    """Pixels (m, 2), lenses (m or 1, 16), folds (m or 1,) -> unit directions (m, 3); NaN where there is
+    none.
+    """
     return _unit(undistort((pixels - lens[:, 2:4]) / lens[:, 0:2], lens[:, 4:15], fold))
 
 
