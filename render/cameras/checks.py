@@ -80,7 +80,7 @@ def checked_poses(camera_to_world: object, count: int) -> Tensor:
         i = int(bad[0])
         kind = "mirrors" if determinant[i] < 0 and error[i] <= _ROUNDING else "is not a rotation"
         raise UserError(
-            f"camera {i}: the 3x3 part of the pose {kind} (determinant {determinant[i]:.6g}, off orthonormal by "
+            f"camera {i}: the 3x3 part of the pose {kind} (determinant {determinant[i]:.6g}, off by "
             f"{error[i]:.3g}); give a rigid camera_to_world without scale or reflection"
         )
     if bool((error > 1e-12).any()) and not poses.requires_grad:

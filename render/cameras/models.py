@@ -3,7 +3,8 @@
 Names, parameter orders and formulae are COLMAP's (`src/colmap/sensor/models.h`). Every model but FOV and
 EQUIRECTANGULAR is a focal length per axis and a principal point around one distortion
 
-    d(u) = u * (1 + k1 s + k2 s^2 + k3 s^3 + k4 s^4) / (1 + k5 s + k6 s^2 + k7 s^3) + tangential(p1, p2) + prism(sx, sy)
+    d(u) = u * (1 + k1 s + k2 s^2 + k3 s^3 + k4 s^4) / (1 + k5 s + k6 s^2 + k7 s^3)
+           + tangential(p1, p2) + prism(sx, sy)
 
 with s = |u|^2, where u is the point on the plane z = 1 (perspective) or the angle from the axis times the
 direction around it (fisheye). So a batch of mixed models needs a few closed forms, not one per name.
