@@ -193,7 +193,8 @@ class Cameras:
         return Lenses.of(self.models, self.params, self.sizes)
 
     @property
-    def _lenses(self) -> Lenses:
+    def lenses(self) -> Lenses:
+        """The lenses rewritten into one table of coefficients."""
         # a graph is used once and parameters that are being learnt change in place: neither may be cached
         if self.params.requires_grad:
             return Lenses.of(self.models, self.params, self.sizes)
@@ -204,7 +205,7 @@ class Cameras:
         """Whether `rays` needs no iterations for any camera. If it does, gather from `direction_table`
         instead.
         """
-        return self._lenses.closed_form
+        return self.lenses.closed_form
 
     def project(
         self,
@@ -222,7 +223,7 @@ class Cameras:
         poses = self.camera_to_world[index]
         offset = points.to(self.camera_to_world) - poses[:, :3, 3]
         local = (offset[:, :, None] * poses[:, :3, :3]).sum(1)
-        pixels = self._lenses.project(local, index)
+        pixels = self.lenses.project(local, index)
         return pixels.to(points.dtype), local[:, 2].to(points.dtype)
 
     def unproject(
@@ -237,13 +238,13 @@ class Cameras:
         """
         pixels = torch.as_tensor(pixels, device=self.device)
         index = torch.as_tensor(index, dtype=torch.int64, device=self.device).reshape(-1)
-        directions = self._lenses.unproject(pixels.double(), index)
+        directions = self.lenses.unproject(pixels.double(), index)
         return directions.to(pixels.dtype) if pixels.is_floating_point() else directions
 
     @cached_property
     def _pixel_to_world(self) -> Tensor:
         """(n, 12): rotation times inverse intrinsics of pinholes, row-major, then the position."""
-        fx, fy, cx, cy = self._lenses.table[:, :4].T
+        fx, fy, cx, cy = self.lenses.table[:, :4].T
         rotation = self.camera_to_world[:, :3, :3]
         x, y = rotation[:, :, 0] / fx[:, None], rotation[:, :, 1] / fy[:, None]
         ahead = rotation[:, :, 2] - x * cx[:, None] - y * cy[:, None]
@@ -260,7 +261,7 @@ class Cameras:
         One closed form for pinholes. For iterative lenses (`closed_form` is False) a trainer that draws pixel
         centres is served faster by `rays_from_directions` with directions gathered from `direction_table`.
         """
-        lenses = self._lenses
+        lenses = self.lenses
         if not lenses.all_pinhole or self.params.requires_grad or self.camera_to_world.requires_grad:
             return self.rays_from_directions(index, self.unproject(torch.as_tensor(pixels).double(), index))
         index = torch.as_tensor(index, dtype=torch.int64, device=self.device).reshape(-1)
@@ -287,7 +288,7 @@ class Cameras:
     def image_rays(self, i: int) -> Rays:
         """Rays through all pixel centres of camera i, row-major (h * w)."""
         index = torch.tensor([range(len(self))[i]], device=self.device)
-        if self._lenses.all_pinhole:
+        if self.lenses.all_pinhole:
             return self.rays(index, pixel_centres(*self.size(i), self.device))
         return self.rays_from_directions(index, self.direction_table(i).reshape(-1, 3))
 
@@ -300,7 +301,7 @@ class Cameras:
         """
         i = range(len(self))[i]
         key = (self.models[i], *self.params[i].detach().tolist())
-        return _TABLES.get(key, self._lenses, i, *self.size(i))
+        return _TABLES.get(key, self.lenses, i, *self.size(i))
 
     def lens_index(self) -> Tensor:  # (n,) int64
         """For each camera the first camera with the same model, parameters and size, hence the same direction
