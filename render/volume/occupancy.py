@@ -7,7 +7,6 @@ inside the cell (Mueller et al. 2022, appendix E.2).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -118,26 +117,29 @@ class OccupancyGrid:
     def restrict(
         self,
         visible: Callable[[Tensor], Tensor],  # (n, 3) cube coordinates -> (n,) bool
-        batch: int = 1 << 18,
+        group: int = 4,
     ) -> float:
-        """Closes for good the cells none of whose corners (nor centre) is visible. Returns the share that stays open."""
-        total = self.values.numel()
-        flat = self.values.view(-1)
-        offsets = torch.tensor(
-            [[0.5, 0.5, 0.5]] + [[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], device=self.device
-        ).float()
-        for start in range(0, total, batch):
-            index = torch.arange(start, min(start + batch, total), device=self.device)
-            seen = torch.zeros(len(index), dtype=torch.bool, device=self.device)
+        """Closes for good the groups of group^3 cells none of whose corners, nor the centre, is visible.
+
+        Returns the share that stays open.
+        """
+        n = self.resolution // group
+        unit = torch.stack(torch.meshgrid(*[torch.arange(n, device=self.device)] * 3, indexing="ij"), -1).view(-1, 3)
+        offsets = torch.tensor([[0.5, 0.5, 0.5]] + [[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], device=self.device)
+        for cascade in range(self.cascades):
+            seen = torch.zeros(len(unit), dtype=torch.bool, device=self.device)
             for offset in offsets:
                 todo = torch.nonzero(~seen)[:, 0]
                 if len(todo) == 0:
                     break
-                seen[todo] = visible(self.cell_positions(index[todo], offset.expand(len(todo), 3)))
-            flat[index[~seen]] = -1.0
+                seen[todo] = visible(((unit[todo] + offset) / n - 0.5) * 2.0**cascade + 0.5)
+            closed = ~seen.view(n, n, n)
+            for axis in range(3):
+                closed = closed.repeat_interleave(group, dim=axis)
+            self.values[cascade][closed] = -1.0
         self.cells &= self.values >= 0
         self.blocks = self._coarse()
-        return float((flat >= 0).float().mean())
+        return float((self.values >= 0).float().mean())
 
     def share_occupied(self) -> float:
         return float(self.cells.float().mean())
@@ -156,7 +158,3 @@ class OccupancyGrid:
         view = self.cells.view(self.cascades, n, BLOCK, n, BLOCK, n, BLOCK)
         return view.any(dim=6).any(dim=4).any(dim=2).contiguous()
 
-
-def cascades_for(reach: float) -> int:
-    """Cascades needed so that the outermost cube's half side is at least `reach` cube units from the centre."""
-    return 1 + max(0, math.ceil(math.log2(max(reach, 0.5) / 0.5)))

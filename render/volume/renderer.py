@@ -1,0 +1,191 @@
+"""Rendering rays through a density and a colour, given as callables: the renderer knows no model.
+
+`geometry(positions (n, 3)) -> (density (n,), features)` and `colour(directions (r, 3), features, ray (n,)) -> (n, 3)`; cube
+coordinates throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .compositing import Composite, composite, transmittance
+from .marching import Samples, march
+from .occupancy import OccupancyGrid
+from .stepping import Stepping
+
+__all__ = ["Colour", "Geometry", "RenderedRays", "VolumeRenderer"]
+
+Geometry = Callable[[Tensor], tuple[Tensor, Tensor]]
+Colour = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass
+class RenderedRays:
+    """What r rays see, in cube units; a distance is 0 where nothing is seen."""
+
+    colour: Tensor
+    """(r, 3), the background not added."""
+    opacity: Tensor
+    """(r,)."""
+    distance: Tensor
+    """(r,) expected: the mean over weights."""
+    distance_median: Tensor
+    """(r,) where half of the light is left; 0 where more than half passes."""
+    normals: Tensor | None
+    """(r, 3) unit, against the density's gradient; 0 where nothing is seen. None if not asked for."""
+
+
+@dataclass
+class VolumeRenderer:
+    """Marches occupied cells and composites."""
+
+    occupancy: OccupancyGrid
+    stepping: Stepping
+    near: float = 0.0
+    early_stop: float = 1e-4
+    """A ray ends where less light than this is left."""
+    backend: str = "auto"
+
+    def train(
+        self,
+        origins: Tensor,  # (r, 3)
+        directions: Tensor,  # (r, 3) unit
+        jitter: Tensor,  # (r,) in [0, 1)
+        geometry: Geometry,
+        colour: Colour,
+    ) -> tuple[Composite, Samples, int]:
+        """Composite of rays for a loss, the samples it used, and how many were marched before early stop.
+
+        Light is measured first without gradients, so that samples behind a surface cost no backward pass. Differentiable
+        through geometry and colour; and with respect to origins and directions where they require a gradient.
+        """
+        samples = march(
+            origins, directions, self.occupancy, self.stepping, near=self.near, jitter=jitter, backend=self.backend
+        )
+        marched = len(samples)
+        if marched:
+            with torch.no_grad():
+                density, _ = geometry(samples.positions)
+                light, _ = transmittance(density, samples.length, samples.starts, backend=self.backend)
+            samples = _keep(samples, light > self.early_stop)
+        positions = samples.positions
+        if origins.requires_grad or directions.requires_grad:
+            ray = samples.ray.long()
+            positions = origins[ray] + samples.distance[:, None] * directions[ray]
+        density, features = geometry(positions)
+        values = colour(directions.detach(), features, samples.ray)
+        return (
+            composite(
+                density, values, samples.distance, samples.length, samples.starts, backend=self.backend
+            ),
+            samples,
+            marched,
+        )
+
+    @torch.no_grad()
+    def render(
+        self,
+        origins: Tensor,  # (r, 3)
+        directions: Tensor,  # (r, 3) unit
+        geometry: Geometry,
+        colour: Colour,
+        *,
+        normals: bool = False,
+        wave: int = 12,
+        minimum_weight: float = 1e-4,
+    ) -> RenderedRays:
+        """Rays without gradients, `wave` samples of each at a time, so that rays that meet a surface stop early.
+
+        The result does not depend on how rays are split over calls: lattices belong to rays. Samples that weigh less than
+        `minimum_weight` are left out of the colour.
+        """
+        rays, device = len(origins), origins.device
+        out = RenderedRays(
+            torch.zeros(rays, 3, device=device),
+            torch.zeros(rays, device=device),
+            torch.zeros(rays, device=device),
+            torch.zeros(rays, device=device),
+            torch.zeros(rays, 3, device=device) if normals else None,
+        )
+        light = torch.ones(rays, device=device)
+        alive = torch.arange(rays, device=device)
+        first = torch.full((rays,), -1.0, dtype=torch.float64, device=device)
+        while len(alive):
+            o, d = origins[alive].contiguous(), directions[alive].contiguous()
+            samples = march(
+                o, d, self.occupancy, self.stepping, near=self.near, first=first, limit=wave, backend=self.backend
+            )
+            if len(samples):
+                self._accumulate(out, light, alive, d, samples, geometry, colour, minimum_weight)
+            going = torch.isfinite(samples.resume) & (light[alive] > self.early_stop)
+            alive, first = alive[going], samples.resume[going]
+            wave = min(2 * wave, 256)  # rays that are left cross much thin matter: fewer, longer waves
+        found = out.opacity > 1e-6
+        out.distance = torch.where(found, out.distance / out.opacity.clamp(min=1e-6), torch.zeros_like(out.distance))
+        if out.normals is not None:
+            out.normals = torch.nn.functional.normalize(out.normals, dim=1)
+        return out
+
+    def _accumulate(
+        self,
+        out: RenderedRays,
+        light: Tensor,
+        alive: Tensor,
+        directions: Tensor,
+        samples: Samples,
+        geometry: Geometry,
+        colour: Colour,
+        minimum_weight: float,
+    ) -> None:
+        density, features = geometry(samples.positions)
+        reaching, left = transmittance(
+            density, samples.length, samples.starts, initial=light[alive], backend=self.backend
+        )
+        optical = density * samples.length
+        weights = reaching * -torch.expm1(-optical)
+        light[alive] = left
+        ray = alive[samples.ray.long()]
+        out.opacity.index_add_(0, ray, weights)
+        out.distance.index_add_(0, ray, weights * samples.distance)
+        half = (reaching >= 0.5) & (reaching * torch.exp(-optical) < 0.5)
+        inside = torch.log(reaching[half] * 2) / density[half].clamp(min=1e-12)
+        out.distance_median[ray[half]] = samples.distance[half] - 0.5 * samples.length[half] + inside
+        seen = torch.nonzero(weights > minimum_weight)[:, 0]
+        if len(seen) == 0:
+            return
+        values = colour(directions, _columns(features, seen), samples.ray[seen])
+        out.colour.index_add_(0, ray[seen], weights[seen, None] * values)
+        if out.normals is not None:
+            with torch.enable_grad():
+                position = samples.positions[seen].detach().requires_grad_()
+                gradient = torch.autograd.grad(geometry(position)[0].sum(), position)[0]
+            normal = -torch.nn.functional.normalize(gradient, dim=1)
+            out.normals.index_add_(0, ray[seen], weights[seen, None] * normal)
+
+
+def _columns(features: Tensor, index: Tensor) -> Tensor:
+    """features[index], kept feature-major where it was."""
+    if features.t().is_contiguous():
+        return features.t().index_select(1, index).t()
+    return features[index]
+
+
+def _keep(samples: Samples, kept: Tensor) -> Samples:
+    """The samples where `kept` (n,) holds."""
+    index = torch.nonzero(kept)[:, 0]
+    if len(index) == len(kept):
+        return samples
+    counted = torch.zeros(len(kept) + 1, dtype=torch.int64, device=kept.device)
+    torch.cumsum(kept, 0, out=counted[1:])
+    return Samples(
+        counted[samples.starts],
+        samples.ray[index],
+        samples.distance[index],
+        samples.length[index],
+        _columns(samples.positions, index),
+        samples.resume,
+    )
