@@ -1,7 +1,8 @@
-"""A small real method for tests of the loop: it fits one picture with a coarse grid of colours, a millisecond a step.
+"""A small real method for tests of the loop: it fits one picture with a coarse grid of colours, a millisecond
+a step.
 
-It has everything that makes exact resume hard: a table with sparse gradients, a dense group, and a random generator.
-Tests load it as `--method tiny_method:TinyMethod`, with this folder on PYTHONPATH.
+It has everything that makes exact resume hard: a table with sparse gradients, a dense group, and a random
+generator. Tests load it as `--method tiny_method:TinyMethod`, with this folder on PYTHONPATH.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ __all__ = ["Budget"]
 
 @dataclass(frozen=True)
 class Budget:
-    """Wall-clock minutes of training, or steps, for the whole run (not for one sitting); with both, whichever ends first.
+    """Minutes of training, or steps, for a whole run rather than one sitting; with both, what ends first.
 
-    The clock runs over steps, checkpoints and previews. It leaves out the first step and the first preview of each
-    sitting, because these may compile kernels, and whatever happens before and after training.
+    The clock runs over steps, checkpoints and previews. It leaves out the first step and the first preview of
+    each sitting, because these may compile kernels, and whatever happens before and after training.
     """
 
     minutes: float | None = None

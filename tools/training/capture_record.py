@@ -1,4 +1,4 @@
-"""A capture without its pixels, kept with the run so that the scene can be rendered where the photos are not."""
+"""A capture without its pixels, kept with the run: it is rendered where the photos are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ BUNDLED = "bundled"
 
 
 def data_record(folder: Path, data: str | os.PathLike | None, downscale: float, holdout: int | None) -> dict:
-    """What config.json says about the data: its path relative to the run folder (absolute on another drive), or bundled."""
+    """What config.json says of the data: bundled, or a path relative to the run (absolute on another
+    drive).
+    """
     if data is None:
         return {"bundled": True, "downscale": downscale, "holdout": holdout}
     target, base = Path(data).resolve(), Path(folder).resolve()
@@ -48,21 +50,17 @@ def open_data(folder: Path, record: dict, elsewhere: str | os.PathLike | None = 
 
 def describe_capture(capture) -> dict:
     """Plain data that `restore_capture` turns back: all but images, masks, depths and points."""
-    extent = capture.extent
     return {
         "name": capture.name,
         "format": capture.format,
         "names": list(capture.names),
         "splits": {name: np.asarray(index).tolist() for name, index in capture.splits.items()},
         "cameras": capture.cameras.to_json(),
-        "extent": {
-            "centre": np.asarray(extent.centre, float).tolist(),
-            "half_side": float(extent.half_side),
-            "bounded": bool(extent.bounded),
-        },
+        "extent": capture.extent.to_json(),
         "times": None if capture.times is None else np.asarray(capture.times, float).tolist(),
         "background": capture.background,
         "colour_space": capture.colour_space,
+        "has_alpha": bool(capture.images.has_alpha),
         "masks": capture.masks is not None,
         "z_depths": capture.z_depths is not None,
         "notes": list(capture.notes),
@@ -70,7 +68,7 @@ def describe_capture(capture) -> dict:
 
 
 def restore_capture(record: dict, source: Callable[[], object], folder: Path):
-    """A `Capture` from `describe_capture`'s record; its frames come from the capture `source()` opens when one is read."""
+    """A `Capture` from `describe_capture`'s record; when a frame is read, `source()` opens the real one."""
     from ...datasets.capture import Capture, Extent
     from ...render.cameras import Cameras
 
@@ -85,24 +83,21 @@ def restore_capture(record: dict, source: Callable[[], object], folder: Path):
                 )
             return capture
 
-        extent = record["extent"]
         times = record["times"]
         return Capture(
             name=record["name"],
             folder=Path(folder),
             format=record["format"],
             cameras=Cameras.from_json(record["cameras"]),
-            images=DeferredFrames(len(names), opened, "images"),
+            images=DeferredFrames(len(names), opened, "images", bool(record["has_alpha"])),
             names=names,
             splits={name: np.array(index, np.int64) for name, index in record["splits"].items()},
             masks=DeferredFrames(len(names), opened, "masks") if record["masks"] else None,
             z_depths=DeferredFrames(len(names), opened, "z_depths") if record["z_depths"] else None,
             times=None if times is None else np.array(times, np.float32),
-            points=None,
-            point_colours=None,
             background=record["background"],
             colour_space=record["colour_space"],
-            extent=Extent(np.array(extent["centre"], float), float(extent["half_side"]), extent["bounded"]),
+            extent=Extent.from_json(record["extent"]),
             notes=list(record["notes"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -112,8 +107,9 @@ def restore_capture(record: dict, source: Callable[[], object], folder: Path):
 class DeferredFrames:
     """The images, masks or depths of a capture that is opened when the first of them is read."""
 
-    def __init__(self, count: int, source: Callable[[], object], attribute: str) -> None:
+    def __init__(self, count: int, source: Callable[[], object], attribute: str, has_alpha=False) -> None:
         self._count, self._source, self._attribute = count, source, attribute
+        self.has_alpha = has_alpha
         self._frames = None
 
     def __len__(self) -> int:

@@ -23,8 +23,8 @@ _RECORD = "fieldstone"
 def save_checkpoint(path: str | os.PathLike, tensors: dict[str, Tensor], record: dict) -> None:
     """Replaces `path` by `tensors` (any shapes, copied to the CPU) and `record` (plain JSON data).
 
-    The file is whole or absent: when writing fails (a full disk, a quota) a `UserError` says why and the previous
-    checkpoint is still there.
+    The file is whole or absent: when writing fails (a full disk, a quota) a `UserError` says why and the
+    previous checkpoint is still there.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -48,7 +48,7 @@ def save_checkpoint(path: str | os.PathLike, tensors: dict[str, Tensor], record:
 
 
 def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The tensors (on the CPU) and the record of a checkpoint; `UserError` when it is absent, damaged or of another format."""
+    """The tensors (on the CPU) and the record; `UserError` when absent, damaged or of another format."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)

@@ -11,7 +11,7 @@ __all__ = ["machine", "resolve_device"]
 
 
 def resolve_device(name: str, *, fall_back: bool = False) -> str:
-    """ "cpu" or "cuda" for "auto", "cpu" or "cuda"; without a usable GPU "cuda" is refused, or the CPU if `fall_back`."""
+    """The torch device type for "auto", "cpu" or "cuda"; without a GPU, "cuda" is refused or falls back."""
     import torch
 
     if name not in ("auto", "cpu", "cuda"):

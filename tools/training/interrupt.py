@@ -10,7 +10,7 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM only sets `signal`; a second SIGINT is a KeyboardInterrupt at once.
+    """While entered, the first SIGINT or SIGTERM only sets `signal`; a second SIGINT interrupts.
 
     Signals reach the main thread only, so in any other thread this does nothing and `signal` stays None.
     """

@@ -1,7 +1,8 @@
 """The one training loop: budget, optimiser, schedule, checkpoints, resume, metrics, for every method.
 
-A step depends only on the state that a checkpoint holds and on the progress through the budget. With a budget in steps
-a run that was interrupted and resumed therefore equals, bit for bit, one that was not (on the same machine).
+A step depends only on the state that a checkpoint holds and on the progress through the budget. With a budget
+in steps a run that was interrupted and resumed therefore equals, bit for bit, one that was not (on the same
+machine).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
+from fieldstone.core.backends import chosen
 from fieldstone.core.errors import UserError
 
 from ...fields.optim.adam import GridAdam
@@ -79,10 +81,11 @@ def train(
 ) -> Outcome:
     """Trains `method` in `run` until the budget is used up, from its checkpoint if it has one.
 
-    minutes, steps: the budget of the whole run, see `Budget`. preview: called with the step a few times along the way.
-    display: what shows the progress (None: nothing). SIGINT and SIGTERM end the current step, save, and return.
-    Raises `UserError` when the loss is not a number, when gradients stay non-finite, when the disk is full, or when the
-    checkpoint does not fit the method; the last good checkpoint is kept in each case.
+    minutes, steps: the budget of the whole run, see `Budget`. preview: called with the step a few times along
+    the way. display: what shows the progress (None: nothing).
+    SIGINT and SIGTERM end the current step, save, and return. Raises `UserError` when the loss is not a
+    number, when gradients stay non-finite, when the disk is full, or when the checkpoint does not fit the
+    method; the last good checkpoint is kept in each case.
     """
     budget = Budget(minutes, steps)
     with run.training_lock(), Interrupt() as interrupt:
@@ -161,6 +164,8 @@ class _Sitting:
         with self.display.waiting("compiling kernels, once per machine"):
             self._step(share)
         self.compile_seconds = time.perf_counter() - began
+        used = ", ".join(f"{name} {backend}" for name, backend in sorted(chosen().items()))
+        self.display.say(f"back ends: {used}")
 
     def _step(self, share: float) -> None:
         position = self.position
@@ -169,8 +174,8 @@ class _Sitting:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise UserError(
-                f"{self.run.folder}: the loss is {value} at step {position.step}; training stopped and the last "
-                "checkpoint is kept; train again with a lower learning rate (--set), or --precision float32"
+                f"{self.run.folder}: the loss is {value} at step {position.step}; the last checkpoint stays; "
+                "train again with a lower learning rate (--set), or --precision float32"
             )
         loss.backward()
         if self._gradients_finite():
@@ -182,8 +187,9 @@ class _Sitting:
             self.skipped_in_a_row += 1
             if self.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
                 raise UserError(
-                    f"{self.run.folder}: {self.skipped_in_a_row} steps in a row had gradients that are not finite "
-                    f"(step {position.step}); the last checkpoint is kept; train again with --precision float32"
+                    f"{self.run.folder}: {self.skipped_in_a_row} steps in a row had gradients that are not "
+                    f"finite (step {position.step}); the last checkpoint is kept; train again with "
+                    "--precision float32"
                 )
         position.step += 1
         position.rays += int(stats.get("rays", 0))
@@ -233,8 +239,8 @@ class _Sitting:
             self._log.flush()
         except OSError as error:
             raise UserError(
-                f"{self.run.metrics_path}: cannot be written ({error.strerror}); the last checkpoint is kept: "
-                "free some space, then resume"
+                f"{self.run.metrics_path}: cannot be written ({error.strerror}); the last checkpoint is "
+                "kept: free some space, then resume"
             ) from error
         position.window, position.window_steps = {}, 0
         position.window_elapsed = position.elapsed

@@ -33,7 +33,7 @@ class ParameterGroup:
 
 
 class SceneModel(Protocol):
-    """A trained scene: what rendering, evaluation and mesh export take. Everything is in the source frame and unit."""
+    """A trained scene, as rendering, evaluation and mesh export take it; all in the source frame and unit."""
 
     def render_view(self, cameras: object, index: int, *, background: object = None) -> dict[str, Tensor]: ...
 
@@ -47,11 +47,12 @@ class SceneModel(Protocol):
 
 
 class Method(Protocol):
-    """One way to learn a capture. The loop owns everything that methods have in common (docs/add_a_method.md).
+    """One way to learn a capture; the loop owns what all methods have in common (docs/add_a_method.md).
 
-    Built as `cls(capture, settings, seed=..., device=...)`. `settings` holds what the user chose; the attribute of that
-    name holds all settings, defaults filled in, as plain data. An unknown key is a `UserError`. The constructor leaves
-    `capture.images` alone (only `batch` reads them), so that a run can be rendered where its photos are not.
+    Built as `cls(capture, settings, seed=..., device=...)`. `settings` holds what the user chose; the
+    attribute of that name holds all settings, defaults filled in, as plain data. An unknown key is a
+    `UserError`. The constructor leaves `capture.images` alone (only `batch` reads them), so that a run can be
+    rendered where its photos are not.
     """
 
     name: str
@@ -79,7 +80,8 @@ def method_class(name: str) -> type:
     module, _, attribute = target.partition(":")
     if not attribute:
         raise UserError(
-            f"unknown method {name!r}; there are {', '.join(sorted(METHODS))}, or give module:Class of your own"
+            f"unknown method {name!r}; there are {', '.join(sorted(METHODS))}, or give "
+            "module:Class of your own"
         )
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -15,7 +15,7 @@ _WAIT_BEFORE_SAYING = 3.0
 
 
 class Display:
-    """Takes the state of a training after each step. Entered for the time of the training; this one shows nothing."""
+    """Takes the state of a training after each step, entered for its time; this one shows nothing."""
 
     def __enter__(self) -> Display:
         return self

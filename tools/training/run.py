@@ -74,7 +74,8 @@ class Run:
         folder = Path(folder)
         if Run.exists(folder):
             raise UserError(
-                f"{folder}: already holds a run; go on with it by --resume, or choose another folder with --out"
+                f"{folder}: already holds a run; go on with it by --resume, or choose another folder with "
+                "--out"
             )
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; choose another folder with --out")
@@ -83,7 +84,7 @@ class Run:
 
     @classmethod
     def create(cls, folder: str | os.PathLike, config: dict, capture: dict) -> Run:
-        """Writes a new run's config.json and capture.json. `folder` must be new, empty, or hold only an unfinished start."""
+        """Writes config.json and capture.json into a folder that is new, empty or an unfinished start."""
         cls.check_free(folder)
         run = cls(folder, {"format": RUN_FORMAT, **config})
         atomic_write_json(run.capture_path, capture)
@@ -104,13 +105,22 @@ class Run:
             raise UserError(f"{path}: not the config of a Fieldstone run: it has no 'format'")
         if config["format"] != RUN_FORMAT:
             raise UserError(
-                f"{folder}: run format {config['format']!r} (Fieldstone {config.get('fieldstone', 'of unknown version')}), "
+                f"{folder}: a run of format {config['format']!r} (Fieldstone {config.get('fieldstone')}), "
                 f"and this version reads {RUN_FORMAT}; use the version that wrote it, or train again"
             )
         for key, kind in _REQUIRED.items():
             if not isinstance(config.get(key), kind):
                 raise UserError(f"{path}: damaged: {key!r} is {config.get(key)!r}, wanted {kind.__name__}")
         return cls(folder, config)
+
+    def discard(self) -> None:
+        """Removes what a run that has no checkpoint yet has written; the folder too if nothing else is in
+        it.
+        """
+        for path in (self.config_path, self.capture_path, self.metrics_path, self.folder / ".lock"):
+            path.unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def save_config(self) -> None:
         """Writes `config` back, whole or not at all."""
@@ -135,14 +145,14 @@ class Run:
             atomic_write_text(self.metrics_path, "".join(line + "\n" for line in kept))
 
     def capture(self, data: str | os.PathLike | None = None):
-        """Opens the capture the run was trained on, as `datasets.open` gives it; `data` says where it is if it moved."""
+        """The capture the run was trained on, opened; `data` says where it is if it moved."""
         from .capture_record import open_data
 
         return open_data(self.folder, self.config["data"], data)
 
     @cached_property
     def cameras_only(self):
-        """The capture as stored with the run: all but the pixels, which are read from the data when first asked for."""
+        """The capture as stored with the run: all but the pixels, which are read when first asked for."""
         from .capture_record import restore_capture
 
         return restore_capture(_read_json(self.capture_path), self.capture, self.folder)
@@ -180,7 +190,7 @@ class Run:
 
     @contextlib.contextmanager
     def training_lock(self) -> Iterator[None]:
-        """Held while a process trains this run, so that two do not write into one folder; a kill releases it."""
+        """Held while a process trains this run, so that two do not write into it; a kill releases it."""
         try:
             import fcntl
         except ImportError:  # Windows: no lock, its open files cannot be replaced by a second process anyway

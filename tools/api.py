@@ -1,0 +1,206 @@
+"""The Python API: what the commands do, as functions. `import fieldstone as fs` offers each of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from fieldstone.core.errors import UserError
+from fieldstone.core.files import atomic_write_json
+
+from .training.run import Run
+from .training.start import resume_run, start_run
+
+__all__ = ["Run", "evaluate", "export_mesh", "load_run", "render_views", "train_scene"]
+
+
+def train_scene(
+    data: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    method: str = "hash-grid",
+    downscale: float = 1,
+    holdout: int | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    settings: dict | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Trains a scene and returns its run folder.
+
+    data: a capture (`open_capture` says what is recognised); None: the scene that comes with Fieldstone. out:
+    the run folder, by default `runs/<name of the data>`. minutes, steps: the budget, see `Budget`; without
+    either, 5 minutes, or 1 for the bundled scene. downscale: shrink the images by this factor. holdout: keep
+    every n-th frame for testing, where the data does not say which. settings: the method's own, over its
+    defaults. resume: go on with the run in `out` with what it was started with; only the budget, the device
+    and the place of the data may be given anew.
+
+    Ctrl-C saves, then raises KeyboardInterrupt; the same call with `resume=True` goes on. Raises `UserError`.
+    """
+    if resume:
+        if out is None:
+            raise UserError("resume: say which run with out")
+        run, outcome = resume_run(
+            Path(out), data=data, minutes=minutes, steps=steps, device=device, quiet=quiet
+        )
+    else:
+        run, outcome = start_run(
+            data,
+            out,
+            minutes=minutes,
+            steps=steps,
+            method=method,
+            downscale=downscale,
+            holdout=holdout,
+            seed=seed,
+            settings={"backend": backend, "precision": precision, **(settings or {})},
+            device=device,
+            quiet=quiet,
+        )
+    if outcome.interrupted is not None:
+        raise KeyboardInterrupt(
+            f"{signal.Signals(outcome.interrupted).name} at step {outcome.step}; {run.folder} is saved"
+        )
+    return run
+
+
+def load_run(path: str | os.PathLike) -> Run:
+    """Opens a run folder. `.scene()` is the trained scene, `.capture()` its data, `.config` and `.metrics()`
+    plain data.
+    """
+    return Run.open(path)
+
+
+def evaluate(
+    run: Run | str | os.PathLike,
+    *,
+    split: str | None = None,
+    data: str | os.PathLike | None = None,
+    downscale: float | None = None,
+    json: str | os.PathLike | None = None,
+    images: str | os.PathLike | None = None,
+    on_view: Callable[[dict], None] | None = None,
+) -> dict:
+    """Compares rendered views with photographs: PSNR in dB, SSIM, and LPIPS when it is installed.
+
+    split: "test" (the default), "train", ..., or "all". data: another capture of the same scene in the same
+    source frame; without `split` its test frames count if the data set names some, else all that training did
+    not see. downscale: of `data`, by default the run's. json: a file for the result. images: a folder for
+    rendering, truth and error map of each view. Returns {"psnr": mean, "ssim": mean, "views": [{"name",
+    "psnr", "ssim"}, ...], "split", "capture"}.
+    """
+    from .. import datasets
+    from .evaluation import compare_views, split_indices, unseen_indices
+
+    run = _run(run)
+    if data is None:
+        capture = run.capture()
+    else:
+        factor = downscale if downscale is not None else run.config["data"]["downscale"]
+        capture = datasets.open(data, downscale=factor)
+    if data is not None and split is None:
+        split, indices = unseen_indices(capture, run.cameras_only)
+    else:
+        split, indices = split_indices(capture, split or "test")
+    scores = compare_views(
+        run.scene(), capture, indices, images=None if images is None else Path(images), on_view=on_view
+    )
+    result = {**scores, "split": split, "capture": capture.name}
+    if json is not None:
+        atomic_write_json(json, result)
+    return result
+
+
+def render_views(
+    run: Run | str | os.PathLike,
+    path: object = "orbit",
+    out: str | os.PathLike = "orbit.mp4",
+    *,
+    frames: int | None = None,
+    fps: float | None = None,
+    split: str | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    downscale: float = 1,
+    output: str = "colour",
+    background: str | None = None,
+    transform: str | os.PathLike | None = None,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Renders the scene along a camera path into `out`: .mp4, .gif, or a folder of PNG frames (no suffix).
+
+    path: "orbit", "spiral", "interpolate" (through the training cameras), "dataset" (the frames of `split`),
+    a camera path JSON file, what `fs.orbit` and `fs.spiral` return, or `Cameras` in the source frame.
+    frames: how many, for the paths called by name. fps: frames a second, by default the file's, or 30.
+    width, height: of the output in pixels; one alone keeps the proportions. output: "colour", "z_depth",
+    "opacity" or "normals". background: "white" or "black"; by default the capture's. transform: nerfstudio's
+    dataparser_transforms.json, when a path file from its viewer is to come back to the source frame.
+    on_frame: called with (done, total). Returns the path of `out`.
+    """
+    from .rendering import render_path
+
+    run, out = _run(run), Path(out)
+    render_path(
+        run,
+        path,
+        out,
+        frames=frames,
+        fps=fps,
+        split=split,
+        width=width,
+        height=height,
+        downscale=downscale,
+        output=output,
+        background=background,
+        transform=transform,
+        on_frame=on_frame,
+    )
+    return out
+
+
+def export_mesh(
+    run: Run | str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    *,
+    resolution: int = 256,
+    method: str = "marching-cubes",
+    texture: bool = False,
+    faces: int | None = None,
+    level: float | str = "auto",
+    progress: Callable[[str, float], None] | None = None,
+):
+    """The scene's surface as a `trimesh.Trimesh` in the source frame and unit, written to `out` if given.
+
+    out: .glb, .ply, .obj or .stl. resolution: cells along the longest side of the scene's core box. method:
+    "marching-cubes" or "tsdf". texture: a baked picture instead of vertex colours. faces: reduce to about
+    this many. level: density per source unit of the surface. progress: called with (stage, share done).
+    `mesh.metadata["fieldstone"]` reports faces, watertightness and more.
+    """
+    from .mesh import export_mesh as mesh_of
+
+    run = _run(run)
+    capture = run.cameras_only
+    training = capture.splits.get("train")
+    cameras = capture.cameras if training is None or not len(training) else capture.cameras[training]
+    return mesh_of(
+        run.scene(),
+        out,
+        method=method,
+        resolution=resolution,
+        cameras=cameras,
+        level=level,
+        target_faces=faces,
+        texture=texture,
+        progress=progress,
+    )
+
+
+def _run(run: Run | str | os.PathLike) -> Run:
+    return run if isinstance(run, Run) else Run.open(run)

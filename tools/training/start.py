@@ -1,0 +1,165 @@
+"""A run from its beginning to its report, and the same from where it was left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from fieldstone.core.errors import UserError
+
+from .budget import Budget
+from .run import Run
+
+__all__ = ["default_out", "resume_run", "start_run"]
+
+_DEFAULT_MINUTES = 5.0
+_BUNDLED_MINUTES = 1.0
+
+
+def default_out(data: str | os.PathLike | None) -> Path:
+    """`runs/<name>` for data at `.../<name>` or `.../<name>.mp4`; `runs/bundled` for None."""
+    from .capture_record import BUNDLED
+
+    if data is None:
+        return Path("runs") / BUNDLED
+    path = Path(data).resolve()
+    return Path("runs") / ((path.name if path.is_dir() else path.stem) or "scene")
+
+
+def start_run(
+    data: str | os.PathLike | None,
+    out: str | os.PathLike | None,
+    *,
+    minutes: float | None,
+    steps: int | None,
+    method: str,
+    downscale: float,
+    holdout: int | None,
+    seed: int,
+    settings: dict,
+    device: str,
+    quiet: bool,
+):
+    """Opens the data, trains a new run in `out` and writes its report; returns (Run, Outcome).
+
+    Whatever is wrong with the arguments, the folder or the data is said before anything is written.
+    """
+    import fieldstone
+
+    from .capture_record import data_record, describe_capture, open_data
+    from .device import resolve_device
+    from .methods import method_class
+
+    folder = Path(out) if out is not None else default_out(data)
+    if minutes is None and steps is None:
+        minutes = _BUNDLED_MINUTES if data is None else _DEFAULT_MINUTES
+    budget = Budget(minutes, steps)
+    Run.check_free(folder)
+    cls, place = method_class(method), resolve_device(device)
+    if data is not None and not Path(data).exists():
+        raise UserError(f"{data}: no such file or folder")
+    record = data_record(folder, data, downscale, holdout)
+    capture = open_data(folder, record, data)
+    trainer = cls(capture, settings, seed=seed, device=place)
+    run = Run.create(
+        folder,
+        {
+            "fieldstone": fieldstone.__version__,
+            "method": method,
+            "settings": trainer.settings,
+            "seed": seed,
+            "device": place,
+            "budget": budget.to_json(),
+            "data": record,
+            "capture": {
+                "name": capture.name,
+                "format": capture.format,
+                "frames": len(capture.names),
+                "splits": {name: len(index) for name, index in capture.splits.items()},
+                "frame": "source",
+            },
+        },
+        describe_capture(capture),
+    )
+    try:
+        return run, _train(run, trainer, capture, budget, quiet)
+    except UserError:
+        # an image that cannot be read shows only in training: then nothing half-made may stay in the way
+        if not run.checkpoint_path.exists():
+            run.discard()
+        raise
+
+
+def resume_run(
+    folder: Path,
+    *,
+    data: str | os.PathLike | None,
+    minutes: float | None,
+    steps: int | None,
+    device: str,
+    quiet: bool,
+):
+    """Goes on with a run as it was started; a new budget counts for the whole run. Returns (Run, Outcome)."""
+    from .capture_record import open_data
+    from .device import resolve_device
+    from .methods import method_class
+
+    run = Run.open(folder)
+    config = run.config
+    if minutes is None and steps is None:
+        budget = Budget(**config["budget"])
+    else:
+        budget = Budget(minutes, steps)
+    place = resolve_device(config["device"] if device == "auto" else device, fall_back=device == "auto")
+    capture = open_data(folder, config["data"], data)
+    if tuple(capture.names) != run.cameras_only.names:
+        raise UserError(
+            f"{capture.folder}: not the capture that run {folder} was trained on: its frames differ; "
+            "train it as a new run"
+        )
+    trainer = method_class(config["method"])(capture, config["settings"], seed=config["seed"], device=place)
+    return run, _train(run, trainer, capture, budget, quiet)
+
+
+def _train(run: Run, method, capture, budget: Budget, quiet: bool):
+    from fieldstone.core.backends import chosen
+
+    from .loop import train
+    from .previews import write_preview
+    from .progress import progress_display
+    from .report import write_report
+
+    say = _silent if quiet else _say
+    config = run.config
+    for line in capture.summary():
+        say(line)
+    say(
+        f"training {config['method']} for {budget.describe()} on the {config['device'].upper()}, "
+        f"seed {config['seed']}; run in {run.folder}"
+    )
+    outcome = train(
+        method,
+        run,
+        minutes=budget.minutes,
+        steps=budget.steps,
+        preview=lambda step: write_preview(run, method.scene(), capture, step),
+        display=progress_display(quiet),
+    )
+    config["budget"] = budget.to_json()
+    config["backends"] = chosen() or config.get("backends", {})
+    run.save_config()
+    if outcome.interrupted is not None:
+        say(f"saved at step {outcome.step}; go on with: train-scene --out {run.folder} --resume")
+        return outcome
+    summary = write_report(run, method.scene(), capture, outcome)
+    say(f"{outcome.step} steps in {outcome.elapsed:.0f} s{summary}; report: {run.report_path}")
+    return outcome
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _silent(line: str) -> None:
+    pass
