@@ -100,7 +100,8 @@ def _check_pose(frame: Frame, reading: Reading) -> None:
     if error > _POSE_ERROR or np.linalg.det(rotation) < 0:
         raise UserError(
             f"{reading.folder}: the pose of frame {frame.name} is no rigid motion "
-            f"(rotation off by {error:.3g}, determinant {np.linalg.det(rotation):.6g}); remove scale or reflection from it"
+            f"(rotation off by {error:.3g}, determinant {np.linalg.det(rotation):.6g}); "
+            "remove scale or reflection from it"
         )
 
 
@@ -169,7 +170,8 @@ def _fitted(
     lens = frames[first].lens
     notes.append(
         f"{differ.sum()} images differ in size from their intrinsics, which are rescaled: "
-        f"{frames[first].name} is {sizes[first, 0]} x {sizes[first, 1]}, intrinsics for {lens.width} x {lens.height}"
+        f"{frames[first].name} is {sizes[first, 0]} x {sizes[first, 1]}, "
+        f"its intrinsics are for {lens.width} x {lens.height}"
     )
     return cameras.resized(sizes[:, 0], sizes[:, 1])
 

@@ -53,13 +53,12 @@ def focus_point(
     projectors = np.eye(3) - directions[:, :, None] * directions[:, None, :]
     spread = max(float(np.linalg.eigvalsh(projectors.mean(0))[0]), 0.0)
     weights = np.ones(len(origins))
-    point = origins.mean(0)
+    middle = point = origins.mean(0)
     for _ in range(20):
         # The small ridge keeps parallel axes solvable: it prefers the point nearest to the cameras.
-        matrix = np.einsum("n,nij->ij", weights, projectors) + 1e-9 * weights.sum() * np.eye(3)
-        target = np.einsum("n,nij,nj->i", weights, projectors, origins) + 1e-9 * weights.sum() * origins.mean(
-            0
-        )
+        ridge = 1e-9 * weights.sum()
+        matrix = np.einsum("n,nij->ij", weights, projectors) + ridge * np.eye(3)
+        target = np.einsum("n,nij,nj->i", weights, projectors, origins) + ridge * middle
         point = np.linalg.solve(matrix, target)
         distance = np.linalg.norm(np.einsum("nij,nj->ni", projectors, point - origins), axis=1)
         weights = 1 / np.maximum(distance, 1e-3 * max(float(np.median(distance)), 1e-12))
