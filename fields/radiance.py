@@ -76,7 +76,11 @@ class RadianceField(nn.Module):
             "generator": generator,
         }
         self.density_head = Mlp(
-            self.grid.output_size, settings.hidden, settings.density_layers, settings.geometry_features, **heads
+            self.grid.output_size,
+            settings.hidden,
+            settings.density_layers,
+            settings.geometry_features,
+            **heads,
         )
         self.colour_head = Mlp(
             settings.geometry_features + settings.direction_degree**2,

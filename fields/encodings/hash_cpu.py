@@ -45,7 +45,9 @@ def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, 
     """
     one = np.float32(1)
     start_dim = 3 if len(dims) == 3 else 1
-    if len(dims) == 3:  # the common case in one loop that vectorises; other dimensions grow corner by corner below
+    if (
+        len(dims) == 3
+    ):  # the common case in one loop that vectorises; other dimensions grow corner by corner below
         for i in range(count):
             cx, frac[0, i], wx = _place(x[0, start + i], scale, smooth)
             cy, frac[1, i], wy = _place(x[1, start + i], scale, smooth)
@@ -103,7 +105,9 @@ def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, 
             beyond = np.uint32(0)
             for i in range(count):
                 row = index[c, i]
-                row = min(row, np.uint32(row - entries))  # the difference wraps to a large number where row < entries
+                row = min(
+                    row, np.uint32(row - entries)
+                )  # the difference wraps to a large number where row < entries
                 index[c, i] = row
                 beyond = max(beyond, row)
             if beyond >= entries:
@@ -112,7 +116,9 @@ def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, 
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
-def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, workers):
+def _forward(
+    x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, workers
+):
     n = x.shape[1]
     for worker in prange(workers):
         corners = 1 << len(dims)
@@ -132,7 +138,9 @@ def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims,
                     smooth, dims, index, weight, frac,
                 )  # fmt: skip
                 if hashed[level]:
-                    for c in range(0, corners, 2):  # x-neighbours nearly always share a cache line: the first prime is 1
+                    for c in range(
+                        0, corners, 2
+                    ):  # x-neighbours nearly always share a cache line: the first prime is 1
                         for i in range(count):
                             prefetch(address + np.int64(index[c, i]) * (width * 4))
                 for i in range(count):
@@ -143,7 +151,9 @@ def _forward(x, table, scale, resolution, entries, offset, hashed, smooth, dims,
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
-def _table_gradient(x, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, order, dtable):
+def _table_gradient(
+    x, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, order, dtable
+):
     """dtable (P,) += gradient; `order` (workers, levels at most) names the levels each worker owns, -1 for none."""
     n = x.shape[1]
     for worker in prange(order.shape[0]):
@@ -177,7 +187,22 @@ def _table_gradient(x, dy, scale, resolution, entries, offset, hashed, smooth, d
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
-def _input_gradient(x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, workers):
+def _input_gradient(
+    x,
+    table,
+    dy,
+    scale,
+    resolution,
+    entries,
+    offset,
+    hashed,
+    smooth,
+    dims,
+    features,
+    corner_tuple,
+    dx,
+    workers,
+):
     """dx (D, n), which comes in as zeros."""
     n = x.shape[1]
     for worker in prange(workers):
@@ -256,7 +281,9 @@ def _arguments(levels: GridLevels, interpolation: str) -> tuple:
 
 class _Encode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, table: Tensor, levels: GridLevels, interpolation: str, parameter: Tensor) -> Tensor:
+    def forward(
+        ctx, x: Tensor, table: Tensor, levels: GridLevels, interpolation: str, parameter: Tensor
+    ) -> Tensor:
         points = x.detach().t().contiguous().numpy()
         y = np.empty((len(levels.scale) * levels.features, x.shape[0]), np.float32)
         arguments = _arguments(levels, interpolation)
@@ -303,5 +330,7 @@ def encode(
     sees none: for training loops, where a fresh gradient of the table's size each step would cost more than the scatter.
     """
     if x.dtype != torch.float32 or table.dtype != torch.float32:
-        raise TypeError(f"the cpu back end takes float32, got x {x.dtype} and table {table.dtype}; use backend='reference'")
+        raise TypeError(
+            f"the cpu back end takes float32, got x {x.dtype} and table {table.dtype}; use backend='reference'"
+        )
     return _Encode.apply(x, table, levels, interpolation, table)

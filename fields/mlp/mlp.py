@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
+
 from fieldstone.core.backends import Backend, Backends
 from fieldstone.core.errors import UserError
-from torch import Tensor, nn
 
 __all__ = ["MLP", "PRECISIONS", "Mlp", "has_bfloat16", "resolve_precision"]
 

@@ -236,7 +236,9 @@ def scatter_row(typingctx, table, index, weight, stride, source, source_stride, 
             address = _row_address(builder, table, index, stride, c, width)
             scalar = builder.load(_strided(builder, weight, stride, c, _F32), align=4)
             row = builder.load(address, align=4)
-            builder.store(builder.call(fma, [_splat(builder, scalar, width), gradient, row]), address, align=4)
+            builder.store(
+                builder.call(fma, [_splat(builder, scalar, width), gradient, row]), address, align=4
+            )
         return context.get_dummy_value()
 
     return signature, codegen

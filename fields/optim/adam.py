@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from fieldstone.core.backends import Backend, Backends
 from torch import Tensor
+
+from fieldstone.core.backends import Backend, Backends
 
 __all__ = ["ADAM", "AdamState", "GridAdam", "bias_corrections"]
 
@@ -68,7 +69,9 @@ class GridAdam:
         self._corrections = bias_corrections(betas)
         self._states = [
             AdamState(
-                torch.zeros_like(p.detach()), torch.zeros_like(p.detach()), torch.zeros_like(p, dtype=torch.int32)
+                torch.zeros_like(p.detach()),
+                torch.zeros_like(p.detach()),
+                torch.zeros_like(p, dtype=torch.int32),
             )
             for group in self.groups
             for p in group["params"]
@@ -119,5 +122,7 @@ class GridAdam:
                 target, source = getattr(state, name), tensors.get(f"{number}.{name}")
                 if source is None or source.shape != target.shape:
                     found = "nothing" if source is None else tuple(source.shape)
-                    raise ValueError(f"optimiser state {number}.{name}: wanted {tuple(target.shape)}, found {found}")
+                    raise ValueError(
+                        f"optimiser state {number}.{name}: wanted {tuple(target.shape)}, found {found}"
+                    )
                 target.copy_(source)

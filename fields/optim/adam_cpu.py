@@ -62,9 +62,14 @@ def update(
 ) -> None:
     """Updates `parameter` and `state` in place and zeroes `gradient`; see `GridAdam`. All contiguous float32."""
     if not (parameter.is_contiguous() and gradient.is_contiguous()):
-        raise ValueError(f"the fused update needs contiguous tensors, got strides {parameter.stride()}, {gradient.stride()}")
+        raise ValueError(
+            f"the fused update needs contiguous tensors, got strides {parameter.stride()}, {gradient.stride()}"
+        )
     _update(
-        *(tensor.view(-1).numpy() for tensor in (parameter, gradient, state.first, state.second, state.count)),
+        *(
+            tensor.view(-1).numpy()
+            for tensor in (parameter, gradient, state.first, state.second, state.count)
+        ),
         corrections.numpy(),
         np.float32(lr),
         np.float32(betas[0]),

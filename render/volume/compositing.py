@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fieldstone.core.backends import Backend, Backends
 from torch import Tensor
+
+from fieldstone.core.backends import Backend, Backends
 
 __all__ = ["COMPOSITING", "Composite", "composite", "transmittance"]
 

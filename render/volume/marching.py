@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from fieldstone.core.backends import Backend, Backends
 from torch import Tensor
+
+from fieldstone.core.backends import Backend, Backends
 
 from .occupancy import OccupancyGrid
 from .stepping import Stepping
@@ -47,7 +48,8 @@ def march(
     *,
     near: float = 0.0,
     jitter: Tensor | None = None,  # (r,) in [0, 1): offset of each ray's lattice; None: 0.5
-    first: Tensor | None = None,  # (r,) float64 lattice steps to go on from, `Samples.resume` of the call before
+    first: Tensor
+    | None = None,  # (r,) float64 lattice steps to go on from, `Samples.resume` of the call before
     limit: int = 4096,  # samples of one ray in one call, at most
     backend: str = "auto",
 ) -> Samples:

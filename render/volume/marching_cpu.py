@@ -79,7 +79,11 @@ def _march(
         used = 0
         for ray in range(worker * rays // workers, (worker + 1) * rays // workers):
             ox, oy, oz = np.float64(origins[ray, 0]), np.float64(origins[ray, 1]), np.float64(origins[ray, 2])
-            dx, dy, dz = np.float64(directions[ray, 0]), np.float64(directions[ray, 1]), np.float64(directions[ray, 2])
+            dx, dy, dz = (
+                np.float64(directions[ray, 0]),
+                np.float64(directions[ray, 1]),
+                np.float64(directions[ray, 2]),
+            )
             enter, leave = _box(ox, oy, oz, dx, dy, dz, 0.5 - half, 0.5 + half)
             enter = max(enter, near)
             begun = used
@@ -88,7 +92,10 @@ def _march(
                 s = np.float64(first[ray])
             elif enter < leave:
                 # the lattice is anchored at the camera, so it is the same whatever lies in between
-                s = np.ceil(_steps(enter, smallest, cone, t0, t1, largest, growth) - jitter[ray]) + jitter[ray]
+                s = (
+                    np.ceil(_steps(enter, smallest, cone, t0, t1, largest, growth) - jitter[ray])
+                    + jitter[ray]
+                )
             else:
                 s = np.inf
             while s < np.inf:
@@ -115,7 +122,9 @@ def _march(
                     if used - begun >= limit:
                         resume[ray] = s
                         break
-                    if used >= capacity:  # the caller sees a count over its capacity and comes back with more room
+                    if (
+                        used >= capacity
+                    ):  # the caller sees a count over its capacity and comes back with more room
                         used += 1
                         s += 1.0
                         continue

@@ -66,7 +66,9 @@ class OccupancyGrid:
             uniform = torch.randint(len(flat), (count,), generator=generator, device=self.device)
             occupied = torch.nonzero(self.cells.view(-1))[:, 0]
             if len(occupied) > count:
-                occupied = occupied[torch.randint(len(occupied), (count,), generator=generator, device=self.device)]
+                occupied = occupied[
+                    torch.randint(len(occupied), (count,), generator=generator, device=self.device)
+                ]
             chosen = torch.cat([uniform, occupied])
             chosen = torch.unique(chosen[flat[chosen] >= 0])
         fresh = torch.empty(len(chosen), device=self.device)
@@ -124,8 +126,12 @@ class OccupancyGrid:
         Returns the share that stays open.
         """
         n = self.resolution // group
-        unit = torch.stack(torch.meshgrid(*[torch.arange(n, device=self.device)] * 3, indexing="ij"), -1).view(-1, 3)
-        offsets = torch.tensor([[0.5, 0.5, 0.5]] + [[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], device=self.device)
+        unit = torch.stack(
+            torch.meshgrid(*[torch.arange(n, device=self.device)] * 3, indexing="ij"), -1
+        ).view(-1, 3)
+        offsets = torch.tensor(
+            [[0.5, 0.5, 0.5]] + [[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], device=self.device
+        )
         for cascade in range(self.cascades):
             seen = torch.zeros(len(unit), dtype=torch.bool, device=self.device)
             for offset in offsets:
@@ -157,4 +163,3 @@ class OccupancyGrid:
         n = self.resolution // BLOCK
         view = self.cells.view(self.cascades, n, BLOCK, n, BLOCK, n, BLOCK)
         return view.any(dim=6).any(dim=4).any(dim=2).contiguous()
-

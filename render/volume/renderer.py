@@ -64,7 +64,13 @@ class VolumeRenderer:
         through geometry and colour; and with respect to origins and directions where they require a gradient.
         """
         samples = march(
-            origins, directions, self.occupancy, self.stepping, near=self.near, jitter=jitter, backend=self.backend
+            origins,
+            directions,
+            self.occupancy,
+            self.stepping,
+            near=self.near,
+            jitter=jitter,
+            backend=self.backend,
         )
         marched = len(samples)
         if marched:
@@ -117,7 +123,14 @@ class VolumeRenderer:
         while len(alive):
             o, d = origins[alive].contiguous(), directions[alive].contiguous()
             samples = march(
-                o, d, self.occupancy, self.stepping, near=self.near, first=first, limit=wave, backend=self.backend
+                o,
+                d,
+                self.occupancy,
+                self.stepping,
+                near=self.near,
+                first=first,
+                limit=wave,
+                backend=self.backend,
             )
             if len(samples):
                 self._accumulate(out, light, alive, d, samples, geometry, colour, minimum_weight)
@@ -125,7 +138,9 @@ class VolumeRenderer:
             alive, first = alive[going], samples.resume[going]
             wave = min(2 * wave, 256)  # rays that are left cross much thin matter: fewer, longer waves
         found = out.opacity > 1e-6
-        out.distance = torch.where(found, out.distance / out.opacity.clamp(min=1e-6), torch.zeros_like(out.distance))
+        out.distance = torch.where(
+            found, out.distance / out.opacity.clamp(min=1e-6), torch.zeros_like(out.distance)
+        )
         if out.normals is not None:
             out.normals = torch.nn.functional.normalize(out.normals, dim=1)
         return out

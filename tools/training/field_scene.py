@@ -24,7 +24,9 @@ def background_colour(background: object) -> tuple[float, float, float] | None:
         return None
     if isinstance(background, str):
         if background not in BACKGROUNDS:
-            raise UserError(f"unknown background {background!r}; there are {', '.join(BACKGROUNDS)}, or three numbers")
+            raise UserError(
+                f"unknown background {background!r}; there are {', '.join(BACKGROUNDS)}, or three numbers"
+            )
         return BACKGROUNDS[background]
     r, g, b = (float(value) for value in background)
     return r, g, b
@@ -78,7 +80,13 @@ class FieldScene:
             parts.append(
                 [
                     None if value is None else value.cpu()
-                    for value in (part.colour, part.opacity, part.distance, part.distance_median, part.normals)
+                    for value in (
+                        part.colour,
+                        part.opacity,
+                        part.distance,
+                        part.distance_median,
+                        part.normals,
+                    )
                 ]
             )
         colour, opacity, distance, median = (torch.cat([part[i] for part in parts]) for i in range(4))
@@ -86,7 +94,11 @@ class FieldScene:
             torch.where(seen.view(-1, *[1] * (value.ndim - 1)), value, torch.zeros_like(value))
             for value in (colour, opacity, distance, median)
         )
-        behind = background_colour(background if background is not None else self.background) or (0.0, 0.0, 0.0)
+        behind = background_colour(background if background is not None else self.background) or (
+            0.0,
+            0.0,
+            0.0,
+        )
         colour = colour + (1 - opacity)[:, None] * torch.tensor(behind)
         z = rays.z_per_distance.nan_to_num() / self.frame.scale
         result = {

@@ -111,7 +111,10 @@ class HashGridMethod:
             generator=torch.Generator().manual_seed(seed),
         ).to(device)
         occupancy = OccupancyGrid(
-            options.occupancy_resolution, options.cascades, threshold=options.occupancy_threshold, device=device
+            options.occupancy_resolution,
+            options.cascades,
+            threshold=options.occupancy_threshold,
+            device=device,
         )
         kernels = "reference" if options.backend == "reference" else "auto"
         self.renderer = VolumeRenderer(occupancy, self._stepping(), options.near, backend=kernels)
@@ -132,7 +135,9 @@ class HashGridMethod:
         table.gradient_in_place = True
         return [
             ParameterGroup("grid", [table], options.learning_rate, sparse=True),
-            ParameterGroup("heads", heads, options.head_learning_rate, weight_decay=options.head_weight_decay),
+            ParameterGroup(
+                "heads", heads, options.head_learning_rate, weight_decay=options.head_weight_decay
+            ),
             *self.corrections.groups(),
         ]
 
@@ -147,7 +152,13 @@ class HashGridMethod:
         interval = 8 if step < 256 else 16
         if step % interval == 0:
             cells = occupancy.values.numel()
-            share = 1.0 if step == 0 else min(1.0, (1 << 19) / cells) if step < 256 else min(0.25, (1 << 18) / cells)
+            share = (
+                1.0
+                if step == 0
+                else min(1.0, (1 << 19) / cells)
+                if step < 256
+                else min(0.25, (1 << 18) / cells)
+            )
             occupancy.update(self.field.density, self._stepping().smallest, self.generator, share)
 
     def batch(self, step: int) -> PixelBatch:
@@ -253,5 +264,7 @@ def _options(settings: dict) -> HashGridSettings:
     known = {item.name for item in fields(HashGridSettings)}
     unknown = sorted(set(settings) - known)
     if unknown:
-        raise UserError(f"unknown setting {unknown[0]!r} of method hash-grid; there are {', '.join(sorted(known))}")
+        raise UserError(
+            f"unknown setting {unknown[0]!r} of method hash-grid; there are {', '.join(sorted(known))}"
+        )
     return HashGridSettings(**settings)

@@ -86,7 +86,9 @@ class Pixels:
         self._one_size = len({tuple(size) for size in sizes}) == 1
         self._usable = None if usable.all() else torch.from_numpy(np.flatnonzero(usable)).to(device)
         if self._usable is not None and len(self._usable) == 0:
-            raise UserError(f"{capture.folder}: the masks leave no pixel to train on; check that they are not inverted")
+            raise UserError(
+                f"{capture.folder}: the masks leave no pixel to train on; check that they are not inverted"
+            )
 
     def __len__(self) -> int:
         return len(self._values) if self._usable is None else len(self._usable)
