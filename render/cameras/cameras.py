@@ -81,7 +81,7 @@ class Cameras:
     @staticmethod
     def pinhole(
         camera_to_world: Tensor | np.ndarray,  # (4, 4) or (n, 4, 4)
-        focal: float | Sequence | Tensor | np.ndarray,  # one, (2,) fx and fy, (n, 1) or (n, 2); pixels
+        focal: float | Sequence | Tensor | np.ndarray,  # pixels: one, (2,) fx fy, (n, 1), (n, 2)
         width: int,
         height: int,
         principal: Sequence | Tensor | np.ndarray | None = None,  # (2,) or (n, 2); the image's middle if None
@@ -93,6 +93,8 @@ class Cameras:
 
         def pairs(value: object) -> Tensor:
             value = torch.as_tensor(value, dtype=torch.float64, device=poses.device)
+            if value.ndim == 1 and len(value) not in (1, 2):
+                value = value[:, None]
             return value.reshape(-1, value.shape[-1] if value.ndim else 1).expand(n, 2)
 
         middle = (width / 2, height / 2) if principal is None else principal

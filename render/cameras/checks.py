@@ -109,6 +109,8 @@ def camera_records(value: object) -> tuple[tuple[str, ...], Tensor, Tensor, np.n
                 f"camera {i}: not a camera record ({type(error).__name__}: {error}); "
                 "it needs model, params, width, height and camera_to_world"
             ) from error
+        if max(map(abs, size)) > _LARGEST_SIDE:  # int64 could not hold any whole number that JSON can
+            raise UserError(f"camera {i}: the image has a side longer than {_LARGEST_SIDE} pixels")
         if len(lens) != CAMERA_MODELS[model]:
             raise UserError(f"camera {i}: {model} takes {CAMERA_MODELS[model]} parameters, found {len(lens)}")
         if pose.shape != (4, 4):

@@ -82,12 +82,13 @@ def fold_radius(coefficients: np.ndarray) -> float:
     above = Polynomial([1.0, *coefficients[:4]])
     below = Polynomial([1.0, *coefficients[4:7]])
     growth = above * below + Polynomial([0.0, 2.0]) * (above.deriv() * below - above * below.deriv())
-    smallest = math.inf
+    nearest = 0.0
     for polynomial in (growth, below):
-        roots = polynomial.trim().roots()
-        real = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 0)]
-        smallest = min(smallest, real.min(initial=math.inf))
-    return math.sqrt(smallest)
+        # both are 1 at the axis, so in w = 1 / s they have leading coefficient 1 and roots without overflow
+        roots = np.roots(polynomial.coef)
+        real = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 1e-12)]
+        nearest = max(nearest, real.max(initial=0.0))
+    return 1 / math.sqrt(nearest) if nearest else math.inf
 
 
 def in_range(

@@ -8,39 +8,34 @@ from .cameras import Cameras
 
 __all__ = ["focus_point", "up_direction"]
 
+_PARALLEL = 1e-4
+
 
 def focus_point(cameras: Cameras) -> np.ndarray:  # (3,) float64, source frame
     """The point nearest, in least squares, to all optical axes: sum (I - d d^T) (p - o) = 0.
 
-    Cameras that look the same way fix no point along their common axis. There a weak prior takes over: the
-    point as far ahead of the mean camera as the cameras are spread around it (one unit ahead for cameras at
-    one place), and a camera behind whose back the solution lies does not get to pull it there: it is left out
-    and the rest solved again. Raises ValueError for no cameras.
+    Axes that are nearly parallel (well under a degree apart) fix no point along their common direction. There
+    it is taken as far ahead of the mean camera as the cameras are spread around that (one unit for cameras at
+    one place), and likewise where the axes of cameras that look the same way meet only behind them. Raises
+    ValueError for no cameras.
     """
     if len(cameras) == 0:
         raise ValueError("no cameras, so no point they look at")
     origins = cameras.positions.detach().cpu().numpy()
     axes = cameras.forward.detach().cpu().numpy()
-    point = _nearest_to_axes(origins, axes)
-    ahead = ((point - origins) * axes).sum(1) > 0
-    if ahead.any() and not ahead.all():
-        point = _nearest_to_axes(origins[ahead], axes[ahead])
-    return point
-
-
-def _nearest_to_axes(origins: np.ndarray, axes: np.ndarray) -> np.ndarray:
     centre, mean_axis = origins.mean(0), axes.mean(0)
     spread = np.sqrt(((origins - centre) ** 2).sum(1).mean())
-    reach = spread if spread > 0 else 1.0
-    length = np.linalg.norm(mean_axis)
-    # without a common direction (a full circle) the prior is the middle itself
-    prior = centre + (mean_axis / length * reach if length > 0.1 else 0.0)
+    agreement = np.linalg.norm(mean_axis)
+    # without a common direction (a full circle) the point to fall back on is the middle itself
+    guess = centre + (mean_axis / agreement * (spread or 1.0) if agreement > 0.1 else 0.0)
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # axes within about two degrees of each other are as good as parallel: their square is under the prior's
-    # weight
-    weight = 1e-3
-    normal = across.mean(0) + weight * np.eye(3)
-    return np.linalg.solve(normal, (across @ origins[:, :, None]).mean(0)[:, 0] + weight * prior)
+    missed = (across @ (origins - guess)[:, :, None]).mean(0)[:, 0]
+    # an eigenvalue is the mean squared sine between the axes and its eigenvector; where that is below the
+    # square of half a degree or so, the equation along it says nothing and the guess stays
+    sines, vectors = np.linalg.eigh(across.mean(0))
+    point = guess + vectors @ (sines / (sines**2 + _PARALLEL**2) * (vectors.T @ missed))
+    ahead = (((point - origins) * axes).sum(1) > 0).mean()
+    return guess if agreement > 0.5 and ahead < 0.5 else point
 
 
 def up_direction(cameras: Cameras) -> np.ndarray:  # (3,) float64 unit
