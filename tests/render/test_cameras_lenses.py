@@ -83,7 +83,7 @@ def test_every_model_has_an_example():
 
 
 @pytest.mark.parametrize("model", CAMERA_MODELS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(unit=UNIT, focal_ratio=st.floats(0.75, 2.0))
 def test_every_pixel_of_a_realistic_lens_round_trips(model, unit, focal_ratio):
     cameras = drawn(model, unit, 1.0, focal_ratio)
@@ -100,7 +100,7 @@ def test_every_pixel_of_a_realistic_lens_round_trips(model, unit, focal_ratio):
 
 
 @pytest.mark.parametrize("model", CAMERA_MODELS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(unit=UNIT, strength=st.floats(0, 4), focal_ratio=st.floats(0.3, 2.0))
 def test_a_pixel_of_any_lens_round_trips_or_is_nan(model, unit, strength, focal_ratio):
     cameras = drawn(model, unit, strength, focal_ratio)
@@ -113,7 +113,7 @@ def test_a_pixel_of_any_lens_round_trips_or_is_nan(model, unit, strength, focal_
 
 
 @pytest.mark.parametrize("model", CAMERA_MODELS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(unit=UNIT, strength=st.floats(0, 3), seed=st.integers(0, 2**16))
 def test_what_projects_can_be_unprojected(model, unit, strength, seed):
     """The other way round: a pixel that some direction maps to is not given up as NaN."""
