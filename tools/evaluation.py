@@ -36,19 +36,19 @@ def split_indices(capture, split: str | None) -> tuple[str, list[int]]:
 def unseen_indices(capture, trained) -> tuple[str, list[int]]:
     """Which frames of another capture test a run that was trained on `trained`.
 
-    The test frames if the data set itself names some; otherwise all but those that training saw (same name
-    and pose).
+    The test frames if the data set itself names some; otherwise all but those at the pose of a training frame.
     """
     own = capture.splits.get("test", ())
     rule = divided(len(capture.names), None, None, [])["test"]
     if len(own) and not np.array_equal(own, rule):
         return "test", [int(i) for i in own]
-    poses = {trained.names[i]: trained.cameras.camera_to_world[i] for i in trained.splits["train"]}
-    unseen = [
-        i
-        for i, name in enumerate(capture.names)
-        if name not in poses or not torch.allclose(poses[name], capture.cameras.camera_to_world[i], atol=1e-6)
-    ]
+    known = trained.cameras[trained.splits["train"]].camera_to_world.cpu()
+    poses = capture.cameras.camera_to_world.cpu()
+    # two files of one scene may round the same pose differently, by far less than neighbouring views differ
+    tolerance = 1e-4 * float((known[:, :3, 3] - known[:, :3, 3].mean(0)).norm(dim=1).max())
+    apart = (poses[:, None, :3, 3] - known[:, :3, 3]).norm(dim=-1) > tolerance
+    turned = (poses[:, None, :3, :3] - known[:, :3, :3]).flatten(2).norm(dim=-1) > 1e-4
+    unseen = torch.nonzero((apart | turned).all(1))[:, 0].tolist()
     if not unseen:
         raise UserError(
             f"{capture.folder}: training saw every frame of it; give --split all to evaluate them anyway"

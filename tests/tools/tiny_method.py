@@ -25,6 +25,7 @@ DEFAULTS = {
     "sleep": 0.0,
     "poison": -1,
     "poison_loss": -1,
+    "read": False,
 }
 
 
@@ -52,6 +53,9 @@ class TinyMethod:
         time.sleep(self.settings["sleep"])
 
     def batch(self, step: int):
+        if self.settings["read"]:
+            for frame in self.capture.splits["train"]:
+                self.capture.images[int(frame)]
         where = torch.rand(self.settings["batch"], 2, generator=self.generator)
         truth = torch.stack([where[:, 0], where[:, 1], (7 * where[:, 0]).sin() ** 2], dim=1)
         return step, where, truth

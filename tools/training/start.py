@@ -55,8 +55,12 @@ def start_run(
     if minutes is None and steps is None:
         minutes = _BUNDLED_MINUTES if data is None else _DEFAULT_MINUTES
     budget = Budget(minutes, steps)
+    if data is None and (downscale != 1 or holdout is not None):
+        raise UserError(
+            "the bundled scene has one size and its own test views; --downscale and --holdout go with DATA"
+        )
     Run.check_free(folder)
-    cls, place = method_class(method), resolve_device(device)
+    place, cls = resolve_device(device), method_class(method)
     if data is not None and not Path(data).exists():
         raise UserError(f"{data}: no such file or folder")
     record = data_record(folder, data, downscale, holdout)
