@@ -22,7 +22,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".tif", ".tiff", ".hdr", ".we
 
 _MAX_PIXELS = 1 << 28  # a header may claim any size; 268 megapixels is above every camera
 
-_RAW = {"PNG16", "TIFF", "HDR"}  # decoded by OpenCV
+_RAW = {"PNG16", "TIFF16", "HDR"}  # decoded by OpenCV
+_TURNS_BACK = {6: 8, 8: 6}  # the orientation that undoes another; the rest undo themselves
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ImageHeader:
     """What an image file says of itself, without decoding it."""
 
     kind: str
-    """"EXR", "HDR", "TIFF", "PNG16" or Pillow's format name."""
+    """"EXR", "HDR", "TIFF", "TIFF16" (16 bits or floats), "PNG16" or Pillow's format name."""
     width: int
     """Stored pixels, before any EXIF rotation."""
     height: int
@@ -87,7 +88,8 @@ def _parse_header(path: Path, start: bytes) -> ImageHeader:
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
             alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-            orientation = image.getexif().get(0x0112, 1)
+            # The base class's look-up: that of PNG decodes the whole image in search of a late EXIF chunk.
+            orientation = Image.Image.getexif(image).get(0x0112, 1)
             if orientation not in range(1, 9):
                 orientation = 1
             return ImageHeader(str(image.format), image.width, image.height, alpha, orientation)
@@ -123,7 +125,8 @@ def _tiff_header(path: Path) -> ImageHeader:
         page = file.pages[0]
         orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
         alpha = page.samplesperpixel in (2, 4)
-        return ImageHeader("TIFF", page.imagewidth, page.imagelength, alpha, orientation)
+        kind = "TIFF16" if np.max(page.bitspersample) > 8 else "TIFF"
+        return ImageHeader(kind, page.imagewidth, page.imagelength, alpha, orientation)
 
 
 def decode(path: Path, upright: bool) -> np.ndarray:
@@ -149,7 +152,13 @@ def decode(path: Path, upright: bool) -> np.ndarray:
         raise UserError(
             f"{path}: the image is damaged or cut short ({_one_line(error)}); copy it again or remove it"
         ) from error
-    return np.ascontiguousarray(turned(pixels, header.orientation) if upright else pixels)
+    if header.kind.startswith("TIFF"):  # both decoders have applied the orientation of a TIFF
+        pixels = (
+            pixels if upright else turned(pixels, _TURNS_BACK.get(header.orientation, header.orientation))
+        )
+    elif upright:
+        pixels = turned(pixels, header.orientation)
+    return np.ascontiguousarray(pixels)
 
 
 def _decode_pillow(path: Path) -> np.ndarray:
@@ -170,8 +179,7 @@ def _decode_pillow(path: Path) -> np.ndarray:
 def _decode_raw(path: Path, header: ImageHeader) -> np.ndarray:
     import cv2
 
-    # Reading from memory keeps names outside ASCII working on Windows. IGNORE_ORIENTATION is not combined
-    # with UNCHANGED, which already leaves the pixels as stored.
+    # Reading from memory keeps names outside ASCII working on Windows.
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise UserError(

@@ -166,9 +166,8 @@ def _pose(
     quaternion: np.ndarray,  # (4,) w x y z, world to camera
     translation: np.ndarray,  # (3,)
 ) -> np.ndarray:
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # a zero quaternion becomes NaN, which assemble refuses
+    # A zero or overflowing quaternion becomes NaN, which `assemble` refuses.
+    with np.errstate(all="ignore"):
         w, x, y, z = quaternion / np.linalg.norm(quaternion)
     rotation = np.array(
         [
@@ -205,8 +204,10 @@ def read_points(folder: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
                 if len(colours[-1]) != 3 or not all(0 <= c <= 255 for c in colours[-1]):
                     raise ValueError("colours must be three numbers from 0 to 255")
     positions = np.array(points, np.float64).reshape(-1, 3)
+    with np.errstate(over="ignore"):
+        positions = positions.astype(np.float32)
     finite = np.isfinite(positions).all(axis=1)
-    return positions[finite].astype(np.float32), np.array(colours, np.uint8).reshape(-1, 3)[finite]
+    return positions[finite], np.array(colours, np.uint8).reshape(-1, 3)[finite]
 
 
 def _lines(path: Path):

@@ -167,6 +167,8 @@ def lens_of(frame: dict, shared: dict, image: Path, where: str) -> Lens:
 
 def _model(keys: dict, where: str) -> str:
     name = keys.get("camera_model")
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"{where}: camera_model {name!r:.60} is not supported; it must be a name")
     for key, what in (
         ("ftheta_p0", "f-theta"),
         ("equirectangular", "equal-area (instant-ngp's equirectangular)"),
@@ -176,9 +178,7 @@ def _model(keys: dict, where: str) -> str:
             raise UserError(
                 f"{where}: {what} lenses are not supported; resample the images to a perspective lens"
             )
-    if (
-        keys.get("latlong") or name == "EQUIRECTANGULAR"
-    ):  # instant-ngp's latlong is the equirectangular of others
+    if name == "EQUIRECTANGULAR" or keys.get("latlong"):  # instant-ngp's word for the same
         return "EQUIRECTANGULAR"
     if name == "OPENCV_FISHEYE" or keys.get("is_fisheye"):
         return "OPENCV_FISHEYE"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -381,3 +383,29 @@ def test_fox(shared):
     # The extent holds every camera and what they look at, without being a cube around a far-off centre.
     assert capture.extent.contains(capture.cameras.positions.numpy()).all()
     assert capture.extent.contains(np.zeros(3)) and 3 < capture.extent.half_side < 4.5
+
+
+@pytest.mark.parametrize("kind", ["photos", "video"])
+def test_unposed_photos_and_videos_are_placed(tmp_path, monkeypatch, ring, pictures, kind):
+    """Structure from motion and frame extraction are others' work: here only that they are asked, and last."""
+    project = tmp_path / "placed"
+    write_colmap(project, ring(4), [f"{i}.png" for i in range(4)], images=pictures(4))
+    source = tmp_path / "holiday"
+    for i, image in enumerate(pictures(4)):
+        write_image(source / f"{i}.png", image)
+    asked = []
+    photos, video = types.ModuleType("photos"), types.ModuleType("video")
+    photos.place_photos = lambda folder, workspace, **_: asked.append((folder, workspace)) or project
+    video.is_video = lambda path: path.suffix == ".mp4"
+    video.extract_frames = lambda path, workspace, **_: source
+    for name, module in (("photos", photos), ("video", video)):
+        monkeypatch.setitem(sys.modules, f"fieldstone.datasets.{name}", module)
+        monkeypatch.setattr(datasets, name, module, raising=False)
+    (tmp_path / "clip.mp4").write_bytes(b"film")
+    (tmp_path / "notes.txt").write_bytes(b"text")
+    path = source if kind == "photos" else tmp_path / "clip.mp4"
+    capture = datasets.open(path, workspace=tmp_path / "work")
+    assert asked == [(source, tmp_path / "work")]
+    assert capture.format == "colmap" and capture.name == ("holiday" if kind == "photos" else "clip")
+    with pytest.raises(UserError, match=r"notes\.txt: neither a data set file nor a video"):
+        datasets.open(tmp_path / "notes.txt")
