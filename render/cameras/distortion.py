@@ -88,7 +88,8 @@ def fold_radius(coefficients: np.ndarray) -> float:
         roots = np.roots(polynomial.coef)
         real = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 1e-12)]
         nearest = max(nearest, real.max(initial=0.0))
-    return 1 / math.sqrt(nearest) if nearest else math.inf
+    # a hair inside: on the wrong side of a pole the distorted radius has the wrong sign
+    return (1 - 1e-9) / math.sqrt(nearest) if nearest else math.inf
 
 
 def in_range(

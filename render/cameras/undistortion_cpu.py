@@ -52,7 +52,7 @@ def _undistorted_radius(goal, c, fold):
         if high >= fold or high * _radial(high * high, c)[0] >= goal:
             break
         high = min(fold, 4 * high)
-    radius = min(goal, high)
+    radius = goal if goal < high else 0.5 * high
     for _ in range(60):
         factor, slope = _radial(radius * radius, c)
         value = radius * factor

@@ -74,7 +74,7 @@ def _undistorted_radius(goal: Tensor, coefficients: Tensor, fold: Tensor) -> Ten
         if not bool(short.any()):
             break
         high = torch.where(short, torch.minimum(fold, 4 * high), high)
-    radius = torch.minimum(goal, high)
+    radius = torch.where(goal < high, goal, 0.5 * high)
     for _ in range(60):
         value, slope = distorted(radius)
         too_far = value > goal

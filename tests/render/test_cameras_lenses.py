@@ -234,6 +234,20 @@ def test_folded_distortion_is_nan_not_wrong():
     assert cameras.unproject(at, FIRST).isfinite().all(1).tolist() == [True, False]
 
 
+def test_pole_of_the_rational_model():
+    """r / (1 - 0.01 r^6) grows without bound towards its pole; every radius before that comes back."""
+    pole = 0.01 ** (-1 / 6)
+    cameras = one("FULL_OPENCV", [300, 300, 320, 240, 0, 0, 0, 0, 0, 0, 0, -0.01])
+    radii = torch.linspace(0.01, 0.999, 200, dtype=torch.float64) * pole
+    points = torch.stack([radii, torch.zeros(200), torch.ones(200)], 1)
+    pixels, _ = cameras.project(points, FIRST)
+    torch.testing.assert_close(pixels[:, 0], 320 + 300 * radii / (1 - 0.01 * radii**6))
+    found = cameras.unproject(pixels, FIRST)
+    torch.testing.assert_close(found[:, 0] / found[:, 2], radii, atol=1e-10, rtol=0)
+    beyond, _ = cameras.project(torch.tensor([[1.001 * pole, 0, 1]], dtype=torch.float64), FIRST)
+    assert beyond.isnan().all()
+
+
 def test_behind_a_perspective_lens_is_nan_with_zero_gradient():
     for model in PERSPECTIVE:
         points = torch.tensor(
