@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -59,7 +60,7 @@ class Mlp(nn.Module):
         super().__init__()
         sizes = [inputs, *[hidden] * hidden_layers, outputs]
         self.weights = nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:]):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             bound = math.sqrt(6 / (fan_in + fan_out))
             self.weights.append(
                 nn.Parameter((torch.rand(fan_out, fan_in, generator=generator) * 2 - 1) * bound)

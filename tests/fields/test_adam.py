@@ -1,5 +1,7 @@
 """The fused sparse Adam against its reference, torch's Adam, and tiny-cuda-nn's rule for untouched entries."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -92,7 +94,7 @@ def test_step_zeroes_gradients_in_place_and_state_round_trips(backend):
     other = GridAdam([{"params": [_parameter(100)], "lr": 0.1, "sparse": True}], backend=backend)
     other.load_state(optimiser.state())
     assert all(torch.equal(a, other.state()[name]) for name, a in optimiser.state().items())
-    with pytest.raises(ValueError, match="0.first"):
+    with pytest.raises(ValueError, match=r"0\.first"):
         other.load_state({})
 
 
@@ -113,4 +115,4 @@ def test_schedule_warms_up_holds_and_decays():
     factors = [learning_rate_factor(step / 1000, step) for step in range(1001)]
     assert factors[0] == pytest.approx(0.01) and factors[150] == 1.0
     assert factors[1000] == pytest.approx(0.03)
-    assert all(a >= b for a, b in zip(factors[250:], factors[251:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors))

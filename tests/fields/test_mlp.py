@@ -1,5 +1,7 @@
 """The fused perceptrons against plain torch, in value and gradient."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -14,9 +16,7 @@ SIZES = [(32, 64, 16), (32, 64, 64, 3), (16, 16), (5, 7, 9), (24, 128, 128, 128,
 
 
 def _weights(sizes, generator):
-    return tuple(
-        torch.randn(o, i, generator=generator) / i**0.5 for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-    )
+    return tuple(torch.randn(o, i, generator=generator) / i**0.5 for i, o in itertools.pairwise(sizes))
 
 
 def _leaves(tensors):

@@ -1,5 +1,6 @@
 """Marching, compositing and the volume renderer: each kernel against its reference, and against closed forms."""
 
+import itertools
 import math
 
 import pytest
@@ -143,9 +144,7 @@ def test_distortion_equals_the_double_sum():
     density, _, distance, length, starts = _packed()
     counts = starts[1:] - starts[:-1]
     ray = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    middle = torch.cat(
-        [torch.sort(distance[a:b]).values for a, b in zip(starts[:-1], starts[1:], strict=True)]
-    )
+    middle = torch.cat([torch.sort(distance[a:b]).values for a, b in itertools.pairwise(starts)])
     weights = density / 30
     expected = torch.zeros(len(counts))
     for k, (a, b) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
