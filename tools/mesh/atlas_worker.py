@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main(given: str, found: str, size: str, padding: str) -> None:
-    """Reads `vertices` (v, 3) float32 and `faces` (f, 3) uint32; writes `source`, `faces` and `uv` of one atlas."""
+    """Reads `vertices` (v, 3) float32, `faces` (f, 3) uint32; writes `source`, `faces`, `uv` of one atlas."""
     import numpy as np
     import xatlas
 

@@ -113,9 +113,9 @@ def _write_obj(mesh: trimesh.Trimesh, path: Path, textured: bool) -> None:
     for name, data in extra.items():
         if name in images:
             atomic_write_bytes(path.with_name(images[name]), data)
-    material = extra["material.mtl"].decode("utf-8")
-    for name, better in images.items():
-        material = material.replace(name, better)
+    picture = next(iter(images.values()))
+    # White, as renderers multiply the picture by Kd; no highlights, as they are in the picture if anywhere.
+    material = f"newmtl fieldstone\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {picture}\n"
     atomic_write_text(path.with_name(f"{stem}.mtl"), material)
     atomic_write_text(path, text.replace("mtllib material.mtl", f"mtllib {stem}.mtl"))
 

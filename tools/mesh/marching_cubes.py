@@ -59,6 +59,10 @@ def extract_iso_surface(
     mesh is open; nothing is invented there. Not differentiable. Raises UserError when there is no surface at
     this level.
     """
+    if occupied is not None and (sign < 0 or level <= 0):
+        raise UserError(
+            f"level {level:.4g}: skipping what is not occupied needs a density and a level above 0"
+        )
     lattice = Lattice.in_box(box, resolution)
     outside = 0.0 if sign > 0 else np.inf
     blocks = sample_blocks(density, lattice, occupied, absent=outside, progress=progress)

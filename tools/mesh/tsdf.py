@@ -11,7 +11,7 @@ import torch
 
 from fieldstone.core.errors import UserError
 
-from ...render.cameras import Cameras
+from ...render.cameras import Cameras, Rays
 from .blocks import BLOCK, Lattice, SparseBlocks
 from .marching_cubes import march
 from .views import MeshableScene, spread
@@ -19,7 +19,10 @@ from .views import MeshableScene, spread
 __all__ = ["Fusion", "fuse"]
 
 # Voxels whose total weight is below this are unobserved (one clear sighting of a surface weighs about 1).
-LEAST_WEIGHT = 0.05
+LEAST_WEIGHT = 0.02
+
+# Weight of a sighting along a surface rather than across it: its depth changes much from pixel to pixel.
+LEAST_TRUST = 0.05
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,12 @@ def fuse(
     measured *along its ray*: the ray distance at its pixel minus the voxel's distance to the camera, so
     oblique views and wide lenses are not stretched. And each voxel keeps the true sums of weight and weighted
     value, so the result is the mean over all views whatever their order. The weight of a sighting is the
-    pixel's opacity, falling to 0 from one voxel behind the surface to the truncation; what is hidden beyond
-    it is not touched. Space in front, and rays that hit nothing (weight 1 - opacity), count as free and carve
-    away what other views hallucinate.
+    pixel's opacity times the cosine between ray and surface, falling to 0 from one voxel behind the surface
+    to the truncation; what is hidden beyond it is not touched. Space in front, and rays that hit nothing
+    (weight 1 - opacity, none right beside a silhouette), count as free and carve away what other views
+    hallucinate.
 
-    Only blocks within the truncation of a seen surface point are held: 20 bytes a voxel.
+    Only blocks within the truncation of a seen surface point are held, at 44 bytes a voxel; a picture takes 19 bytes a pixel.
     Raises UserError for views that do not fit the cameras or that see nothing inside the box.
     """
     box = np.asarray(box, np.float64)
@@ -124,7 +128,9 @@ class _Picture:
     camera: Cameras  # one
     distance: np.ndarray  # (h, w) float32 along each pixel's ray, 0 = nothing
     opacity: np.ndarray  # (h, w) float32
+    trust: np.ndarray  # (h, w) float32 in [0, 1], how well a depth holds over its pixel
     colour: np.ndarray  # (h, w, 3) uint8: a quarter of the memory, and what a mesh file holds
+    widest: float  # cosine of the largest angle between a ray and the optical axis
 
 
 def _collect(source, cameras, z_depth, most_views, longest_side, progress) -> list[_Picture]:
@@ -155,7 +161,8 @@ def _picture(view: dict, camera: Cameras, key: str, name: str) -> _Picture:
         raise UserError(
             f"{name}: {key} is {tuple(depth.shape)}, its camera is {(height, width)} (rows, columns)"
         )
-    per_distance = camera.image_rays(0).z_per_distance.cpu().double().reshape(height, width)
+    rays = camera.image_rays(0)
+    per_distance = rays.z_per_distance.cpu().double().reshape(height, width)
     seen = (depth > 0) & torch.isfinite(depth) & (per_distance > 1e-6)
     distance = torch.where(seen, depth / per_distance.clamp_min(1e-6), torch.zeros_like(depth))
     opacity = torch.as_tensor(view.get("opacity", seen)).detach().cpu().float().clamp(0, 1)
@@ -164,8 +171,26 @@ def _picture(view: dict, camera: Cameras, key: str, name: str) -> _Picture:
         camera,
         np.where((opacity >= 0.5).numpy(), distance.numpy(), 0).astype(np.float32),
         np.ascontiguousarray(opacity.numpy()),
+        _trust(rays, distance.numpy()),
         (colour.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().numpy(),
+        float(rays.z_per_distance.min()),
     )
+
+
+def _trust(rays: Rays, distance: np.ndarray) -> np.ndarray:
+    """(h, w) weight in [0, 1]: the cosine between a ray and the surface through its neighbours' points."""
+    from scipy.ndimage import binary_dilation
+
+    ahead = rays.directions.cpu().double().numpy().reshape(*distance.shape, 3)
+    points = ahead * distance[..., None]
+    if min(distance.shape) < 2:
+        return np.ones(distance.shape, np.float32)
+    normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    cosine = np.abs((normal * ahead).sum(-1)) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-30)
+    trust = np.maximum(np.nan_to_num(cosine), LEAST_TRUST)
+    # A pixel past a silhouette is free only to within its own width: beside a surface it says nothing.
+    nothing = distance <= 0
+    return np.where(nothing, ~binary_dilation(~nothing, np.ones((3, 3), bool)), trust).astype(np.float32)
 
 
 def _blocks_seen(pictures: list[_Picture], lattice: Lattice, truncation: float) -> np.ndarray:
@@ -190,26 +215,44 @@ def _blocks_seen(pictures: list[_Picture], lattice: Lattice, truncation: float) 
 
 
 def _integrate_block(
-    picture: _Picture, blocks: SparseBlocks, block: int, truncation: float, sums, colour_sums
+    picture: _Picture,
+    blocks: SparseBlocks,
+    block: int,
+    truncation: float,
+    sums: np.ndarray,
+    colour_sums: np.ndarray,
 ) -> None:
-    points = blocks.lattice.positions(blocks.point_indices(block))
-    pixels, z_depth = picture.camera.project(
-        torch.from_numpy(points), torch.zeros(len(points), dtype=torch.int64)
-    )
-    centre = picture.camera.camera_to_world[0, :3, 3].cpu().numpy().astype(np.float64)
+    indices = blocks.point_indices(block)
+    inside = np.flatnonzero((indices < blocks.lattice.shape).all(1))
+    points = blocks.lattice.positions(indices[inside])
+    centre = picture.camera.camera_to_world[0, :3, 3].cpu().double().numpy()
+    if not _may_see(picture, centre, points.min(0), points.max(0)):
+        return
+    pixels, _ = picture.camera.project(torch.from_numpy(points), torch.zeros(1, dtype=torch.int64))
     _integrate(
-        pixels.detach().cpu().numpy().astype(np.float64),
-        z_depth.detach().cpu().numpy().astype(np.float64),
+        inside,
+        pixels.detach().cpu().numpy(),
         np.linalg.norm(points - centre, axis=1),
         picture.distance,
         picture.opacity,
+        picture.trust,
         picture.colour,
-        picture.camera.models[0] == "EQUIRECTANGULAR",
         truncation,
         blocks.lattice.voxel,
         sums,
         colour_sums,
     )
+
+
+def _may_see(picture: _Picture, centre: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
+    """False if the ball round the box low..high lies outside the cone of all the picture's rays."""
+    offset, radius = (low + high) / 2 - centre, float(np.linalg.norm(high - low)) / 2
+    distance = float(np.linalg.norm(offset))
+    if distance <= radius:
+        return True
+    ahead = float(offset @ picture.camera.camera_to_world[0, :3, 2].cpu().double().numpy()) / distance
+    angle = np.arccos(np.clip(ahead, -1, 1)) - np.arcsin(radius / distance)
+    return angle <= np.arccos(np.clip(picture.widest, -1, 1)) + 0.02
 
 
 @numba.njit(cache=True)
@@ -232,26 +275,26 @@ def _distance_at(distance, x, y, jump):
 
 
 @numba.njit(cache=True, parallel=True)
-def _integrate(
-    pixels, z_depth, reach, distance, opacity, colour, panorama, truncation, voxel, sums, colour_sums
-):
-    """Adds one view to the points of one block; `reach` is each point's distance from the camera."""
+def _integrate(inside, pixels, reach, distance, opacity, trust, colour, truncation, voxel, sums, colour_sums):
+    """Adds one view to the points `inside` one block; `reach` is each point's distance from the camera."""
     height, width = distance.shape
-    for p in numba.prange(len(reach)):
-        x, y = pixels[p, 0], pixels[p, 1]
-        if not (x >= 0 and y >= 0 and x < width and y < height) or (z_depth[p] <= 0 and not panorama):
+    for n in numba.prange(len(inside)):
+        p = inside[n]
+        x, y = pixels[n, 0], pixels[n, 1]
+        if not (x >= 0 and y >= 0 and x < width and y < height):  # also when NaN: no image of this point
             continue
         row, column = min(int(y), height - 1), min(int(x), width - 1)
         solid = opacity[row, column]
         surface = _distance_at(distance, x, y, truncation)
         if surface <= 0:  # this ray hits nothing
-            sums[p, 0] += 1 - solid
-            sums[p, 1] += 1 - solid
+            free = (1 - solid) * trust[row, column]
+            sums[p, 0] += free
+            sums[p, 1] += free
             continue
-        signed = surface - reach[p]
+        signed = surface - reach[n]
         if signed <= -truncation:
             continue
-        weight = solid
+        weight = solid * trust[row, column]
         if signed < -voxel and truncation > voxel:
             weight *= (truncation + signed) / (truncation - voxel)
         sums[p, 0] += weight
