@@ -11,7 +11,7 @@ from fieldstone.core.errors import UserError
 from fieldstone.tools.mesh import export_mesh, mesh_report
 from fieldstone.tools.mesh.colours import surface_colours
 from fieldstone.tools.mesh.level import choose_level
-from fieldstone.tools.mesh.settle import settle
+from fieldstone.tools.mesh.settle import half_transmittance_offsets, settle
 from fieldstone.tools.mesh.texture import bake
 from fieldstone.tools.mesh.views import cameras_around, see_surface
 
@@ -137,6 +137,16 @@ def test_settling_mends_a_wrong_level():
     assert np.abs(np.linalg.norm(moved - CENTRE, axis=1) - SEEN_RADIUS).max() < 0.1 * VOXEL
     away = settle(SoftBall().density, wrong + 9, np.array(sphere.faces), np.array(sphere.vertices), 2 * VOXEL)
     np.testing.assert_array_equal(away, wrong + 9)
+
+
+def test_settling_is_not_drawn_across_a_narrow_gap():
+    """Two slabs 1.5 voxels apart: the ray of one slab's top must not start in the other slab."""
+    reach = 2 * VOXEL
+    density = lambda p: 900.0 * ((p[:, 2] < 0) | (p[:, 2] > 1.5 * VOXEL)).float()  # noqa: E731
+    points = np.tile([0.0, 0.0, 0.2 * VOXEL], (3, 1))
+    normals = np.tile([0.0, 0.0, 1.0], (3, 1))
+    offset = half_transmittance_offsets(density, points, normals, reach, 64)
+    np.testing.assert_allclose(offset, -0.2 * VOXEL, atol=0.1 * VOXEL)
 
 
 def test_colours_are_asked_where_light_stops():

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .blocks import BATCH
+from .settle import from_the_clearest
 from .views import MeshableScene, spread
 
 __all__ = ["surface_colours"]
@@ -67,7 +68,7 @@ def _light_stops(scene: MeshableScene, points: np.ndarray, normals: np.ndarray, 
     heights = reach - step * (np.arange(SAMPLES) + 0.5)
     where = points[:, None] + heights[:, None] * normals[:, None]
     density = _ask(scene.density, where.reshape(-1, 3)).reshape(-1, SAMPLES).astype(np.float64)
-    opacity = 1 - np.exp(-np.maximum(density, 0) * step)
+    opacity = 1 - np.exp(-from_the_clearest(np.maximum(density, 0)) * step)
     passed = np.cumprod(1 - opacity, 1)
     weight = opacity * np.concatenate([np.ones((len(points), 1)), passed[:, :-1]], 1)
     total = weight.sum(1)

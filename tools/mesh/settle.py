@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .blocks import BATCH, evaluate
 
-__all__ = ["half_transmittance_offsets", "neighbour_mean", "settle"]
+__all__ = ["from_the_clearest", "half_transmittance_offsets", "neighbour_mean", "settle"]
 
 
 def settle(
@@ -53,6 +53,7 @@ def half_transmittance_offsets(
         part = slice(start, start + together)
         where = points[part, None] + heights[:, None] * normals[part, None]
         depth = evaluate(density, where.reshape(-1, 3)).reshape(-1, samples).astype(np.float64) * step
+        depth = from_the_clearest(depth)
         total = np.cumsum(depth, 1)
         passed = total >= np.log(2)
         k = passed.argmax(1)
@@ -60,6 +61,16 @@ def half_transmittance_offsets(
         share = (np.log(2) - (total[rows, k] - depth[rows, k])) / np.maximum(depth[rows, k], 1e-12)
         result[part] = np.where(passed.any(1), reach - step * (k + np.clip(share, 0, 1)), 0.0)
     return result
+
+
+def from_the_clearest(values: np.ndarray) -> np.ndarray:
+    """Samples (n, k) along rays that come in from outside, with those before the clearest of the outer half
+    set to 0.
+
+    So a ray that has to start within another surface, across a narrow gap, starts in the gap instead.
+    """
+    clearest = values[:, : values.shape[1] // 2].argmin(1)
+    return np.where(np.arange(values.shape[1]) < clearest[:, None], 0.0, values)
 
 
 def neighbour_mean(values: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -90,8 +90,9 @@ def fuse(
     (weight 1 - opacity, none right beside a silhouette), count as free and carve away what other views
     hallucinate.
 
-    Only blocks within the truncation of a seen surface point are held, at 44 bytes a voxel; a picture takes 19 bytes a pixel.
-    Raises UserError for views that do not fit the cameras or that see nothing inside the box.
+    Only blocks within the truncation of a seen surface point are held, at 44 bytes a voxel; a picture takes
+    19 bytes a pixel. Raises UserError for views that do not fit the cameras or that see nothing inside the
+    box.
     """
     box = np.asarray(box, np.float64)
     lattice = Lattice.in_box(box, resolution)
