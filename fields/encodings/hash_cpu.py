@@ -115,135 +115,145 @@ def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, 
                     index[c, i] = index[c, i] % entries
 
 
-@njit(parallel=True, cache=True, fastmath={"contract"})
+@njit(cache=True, fastmath={"contract"})
+def _forward_range(
+    x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, first, last
+):  # fmt: skip
+    n = x.shape[1]
+    corners, width = len(corner_tuple), len(features)
+    index = np.empty((corners, BLOCK), np.uint32)
+    weight = np.empty((corners, BLOCK), np.float32)
+    frac = np.empty((len(dims), BLOCK), np.float32)
+    index_address, weight_address, out = index.ctypes.data, weight.ctypes.data, y.ctypes.data
+    for level in range(len(scale)):
+        address = table.ctypes.data + offset[level] * width * 4
+        for start in range(first, last, BLOCK):
+            count = min(BLOCK, last - start)
+            _corners(
+                x, start, count, scale[level], resolution[level], entries[level], hashed[level],
+                smooth, dims, index, weight, frac,
+            )  # fmt: skip
+            if hashed[level]:  # x-neighbours nearly always share a cache line: the first prime is 1
+                for c in range(0, corners, 2):
+                    for i in range(count):
+                        prefetch(address + np.int64(index[c, i]) * (width * 4))
+            for i in range(count):
+                interpolate_row(
+                    address, index_address + i * 4, weight_address + i * 4, BLOCK * 4,
+                    out + (level * width * n + start + i) * 4, n * 4, features, corner_tuple,
+                )  # fmt: skip
+
+
+@njit(cache=True, fastmath={"contract"})
+def _scatter_level(
+    x, dy, level, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dtable
+):  # fmt: skip
+    n = x.shape[1]
+    corners, width = len(corner_tuple), len(features)
+    index = np.empty((corners, BLOCK), np.uint32)
+    weight = np.empty((corners, BLOCK), np.float32)
+    frac = np.empty((len(dims), BLOCK), np.float32)
+    index_address, weight_address, source = index.ctypes.data, weight.ctypes.data, dy.ctypes.data
+    address = dtable.ctypes.data + offset[level] * width * 4
+    for start in range(0, n, BLOCK):
+        count = min(BLOCK, n - start)
+        _corners(
+            x, start, count, scale[level], resolution[level], entries[level], hashed[level],
+            smooth, dims, index, weight, frac,
+        )  # fmt: skip
+        if hashed[level]:
+            for c in range(0, corners, 2):
+                for i in range(count):
+                    prefetch(address + np.int64(index[c, i]) * (width * 4))
+        for i in range(count):
+            scatter_row(
+                address, index_address + i * 4, weight_address + i * 4, BLOCK * 4,
+                source + (level * width * n + start + i) * 4, n * 4, features, corner_tuple,
+            )  # fmt: skip
+
+
+@njit(cache=True, fastmath={"contract"})
+def _input_gradient_range(
+    x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, first, last
+):  # fmt: skip
+    corners, width = len(corner_tuple), len(features)
+    index = np.empty((corners, BLOCK), np.uint32)
+    weight = np.empty((corners, BLOCK), np.float32)
+    frac = np.empty((len(dims), BLOCK), np.float32)
+    value = np.empty(corners, np.float32)
+    for level in range(len(scale)):
+        base = offset[level] * width
+        for start in range(first, last, BLOCK):
+            count = min(BLOCK, last - start)
+            _corners(
+                x, start, count, scale[level], resolution[level], entries[level], hashed[level],
+                smooth, dims, index, weight, frac,
+            )  # fmt: skip
+            for i in range(count):
+                for c in range(corners):
+                    row = base + np.int64(index[c, i]) * width
+                    projected = np.float32(0)
+                    for f in range(width):
+                        projected += table[row + f] * dy[level * width + f, start + i]
+                    value[c] = projected
+                for d in range(len(dims)):
+                    slope = np.float32(0)
+                    for c in range(corners):
+                        if c & (1 << d) == 0:
+                            product = value[c | (1 << d)] - value[c]
+                            for other in range(len(dims)):
+                                if other != d:
+                                    f = frac[other, i]
+                                    if smooth:
+                                        f = f * f * (np.float32(3) - np.float32(2) * f)
+                                    product *= f if c & (1 << other) else np.float32(1) - f
+                            slope += product
+                    if smooth:
+                        f = frac[d, i]
+                        slope *= np.float32(6) * f * (np.float32(1) - f)
+                    dx[d, start + i] += scale[level] * slope
+
+
+# The parallel loops hold nothing but a call: Numba's parallel passes take many seconds over a body of any size.
+
+
+@njit(parallel=True, cache=True)
 def _forward(
     x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, workers
-):
+):  # fmt: skip
     n = x.shape[1]
     for worker in prange(workers):
-        corners = 1 << len(dims)
-        width = len(features)
-        index = np.empty((corners, BLOCK), np.uint32)
-        weight = np.empty((corners, BLOCK), np.float32)
-        frac = np.empty((len(dims), BLOCK), np.float32)
-        index_address, weight_address, out = index.ctypes.data, weight.ctypes.data, y.ctypes.data
-        first, last = worker * n // workers, (worker + 1) * n // workers
-        for level in range(len(scale)):
-            base = offset[level] * width
-            address = table.ctypes.data + base * 4
-            for start in range(first, last, BLOCK):
-                count = min(BLOCK, last - start)
-                _corners(
-                    x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                    smooth, dims, index, weight, frac,
-                )  # fmt: skip
-                if hashed[level]:
-                    for c in range(
-                        0, corners, 2
-                    ):  # x-neighbours nearly always share a cache line: the first prime is 1
-                        for i in range(count):
-                            prefetch(address + np.int64(index[c, i]) * (width * 4))
-                for i in range(count):
-                    interpolate_row(
-                        address, index_address + i * 4, weight_address + i * 4, BLOCK * 4,
-                        out + (level * width * n + start + i) * 4, n * 4, features, corner_tuple,
-                    )  # fmt: skip
+        _forward_range(
+            x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y,
+            worker * n // workers, (worker + 1) * n // workers,
+        )  # fmt: skip
 
 
-@njit(parallel=True, cache=True, fastmath={"contract"})
+@njit(parallel=True, cache=True)
 def _table_gradient(
     x, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, order, dtable
-):
+):  # fmt: skip
     """dtable (P,) += gradient; `order` (workers, levels at most) names the levels each worker owns, -1 for none."""
-    n = x.shape[1]
     for worker in prange(order.shape[0]):
-        corners = 1 << len(dims)
-        width = len(features)
-        index = np.empty((corners, BLOCK), np.uint32)
-        weight = np.empty((corners, BLOCK), np.float32)
-        frac = np.empty((len(dims), BLOCK), np.float32)
-        index_address, weight_address, source = index.ctypes.data, weight.ctypes.data, dy.ctypes.data
         for turn in range(order.shape[1]):
-            level = order[worker, turn]
-            if level < 0:
-                continue
-            base = offset[level] * width
-            address = dtable.ctypes.data + base * 4
-            for start in range(0, n, BLOCK):
-                count = min(BLOCK, n - start)
-                _corners(
-                    x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                    smooth, dims, index, weight, frac,
+            if order[worker, turn] >= 0:
+                _scatter_level(
+                    x, dy, order[worker, turn], scale, resolution, entries, offset, hashed,
+                    smooth, dims, features, corner_tuple, dtable,
                 )  # fmt: skip
-                if hashed[level]:
-                    for c in range(0, corners, 2):
-                        for i in range(count):
-                            prefetch(address + np.int64(index[c, i]) * (width * 4))
-                for i in range(count):
-                    scatter_row(
-                        address, index_address + i * 4, weight_address + i * 4, BLOCK * 4,
-                        source + (level * width * n + start + i) * 4, n * 4, features, corner_tuple,
-                    )  # fmt: skip
 
 
-@njit(parallel=True, cache=True, fastmath={"contract"})
+@njit(parallel=True, cache=True)
 def _input_gradient(
-    x,
-    table,
-    dy,
-    scale,
-    resolution,
-    entries,
-    offset,
-    hashed,
-    smooth,
-    dims,
-    features,
-    corner_tuple,
-    dx,
-    workers,
-):
+    x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, workers
+):  # fmt: skip
     """dx (D, n), which comes in as zeros."""
     n = x.shape[1]
     for worker in prange(workers):
-        corners = 1 << len(dims)
-        width = len(features)
-        index = np.empty((corners, BLOCK), np.uint32)
-        weight = np.empty((corners, BLOCK), np.float32)
-        frac = np.empty((len(dims), BLOCK), np.float32)
-        value = np.empty(corners, np.float32)
-        first, last = worker * n // workers, (worker + 1) * n // workers
-        for level in range(len(scale)):
-            base = offset[level] * width
-            for start in range(first, last, BLOCK):
-                count = min(BLOCK, last - start)
-                _corners(
-                    x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                    smooth, dims, index, weight, frac,
-                )  # fmt: skip
-                for i in range(count):
-                    for c in range(corners):
-                        row = base + np.int64(index[c, i]) * width
-                        projected = np.float32(0)
-                        for f in range(width):
-                            projected += table[row + f] * dy[level * width + f, start + i]
-                        value[c] = projected
-                    for d in range(len(dims)):
-                        slope = np.float32(0)
-                        for c in range(corners):
-                            if c & (1 << d) == 0:
-                                product = value[c | (1 << d)] - value[c]
-                                for other in range(len(dims)):
-                                    if other != d:
-                                        f = frac[other, i]
-                                        if smooth:
-                                            f = f * f * (np.float32(3) - np.float32(2) * f)
-                                        product *= f if c & (1 << other) else np.float32(1) - f
-                                slope += product
-                        if smooth:
-                            f = frac[d, i]
-                            slope *= np.float32(6) * f * (np.float32(1) - f)
-                        dx[d, start + i] += scale[level] * slope
+        _input_gradient_range(
+            x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx,
+            worker * n // workers, (worker + 1) * n // workers,
+        )  # fmt: skip
 
 
 def _owners(levels: GridLevels, workers: int) -> np.ndarray:

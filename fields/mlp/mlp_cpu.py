@@ -24,7 +24,7 @@ _COLUMNS = 3 * LANES
 _GRADIENT_ROWS = 4 * (LANES // 8)
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath={"contract"})
 def _layer(weight, outputs, inputs, x, y, relu):
     """y (outputs, BLOCK) = weight (outputs, inputs) @ x (inputs, BLOCK), at addresses in bytes."""
     for row in range(0, outputs, 4):
@@ -42,7 +42,7 @@ def _layer(weight, outputs, inputs, x, y, relu):
             )
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath={"contract"})
 def _layer_input_gradient(weight, outputs, inputs, dy, dx):
     """dx (inputs, BLOCK) = weight^T @ dy (outputs, BLOCK)."""
     for row in range(0, inputs, 4):
@@ -60,7 +60,7 @@ def _layer_input_gradient(weight, outputs, inputs, dy, dx):
             )
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath={"contract"})
 def _layer_weight_gradient(dweight, outputs, inputs, dy, x, transposed):
     """dweight (outputs, inputs) += dy (outputs, BLOCK) @ x^T; `transposed` is scratch of BLOCK * inputs floats."""
     for row in range(0, inputs, 8):
@@ -86,7 +86,7 @@ def _layer_weight_gradient(dweight, outputs, inputs, dy, x, transposed):
             )
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath={"contract"})
 def _load_block(array, start, count, block):
     """Copies columns [start, start + count) of array (features, n) into block (>= features, BLOCK), zero padded.
 
@@ -103,7 +103,7 @@ def _load_block(array, start, count, block):
             block[feature, i] = np.float32(0)
 
 
-@njit(inline="always")
+@njit(cache=True, fastmath={"contract"})
 def _load_shared(shared, index, start, count, block, row):
     """Rows from `row` of block become shared[index[start + i]], one row of `shared` (m, k) per sample."""
     for i in range(count):
@@ -112,103 +112,115 @@ def _load_shared(shared, index, start, count, block, row):
             block[row + feature, i] = shared[source, feature]
 
 
-@njit(parallel=True, cache=True, fastmath={"contract"})
-def _forward(x, shared, index, weights, sizes, y, workers):
+@njit(cache=True)
+def _forward_blocks(x, shared, index, weights, sizes, y, first_block, last_block):
     n = x.shape[1]
     layers = sizes.shape[0] - 1
     widest = sizes.max()
-    blocks = (n + BLOCK - 1) // BLOCK
-    for worker in prange(workers):
-        ping = np.empty((widest, BLOCK), np.float32)
-        pong = np.empty((widest, BLOCK), np.float32)
-        first = ping[: sizes[0]]
-        for block in range(worker * blocks // workers, (worker + 1) * blocks // workers):
-            start = block * BLOCK
-            count = min(BLOCK, n - start)
-            _load_block(x, start, count, first)
-            _load_shared(shared, index, start, count, first, x.shape[0])
-            offset = 0
-            source, target = ping.ctypes.data, pong.ctypes.data
-            for layer in range(layers):
-                inputs, outputs = sizes[layer], sizes[layer + 1]
-                _layer(weights.ctypes.data + offset * 4, outputs, inputs, source, target, layer < layers - 1)
-                offset += inputs * outputs
-                source, target = target, source
-            result = ping if layers % 2 == 0 else pong
-            for feature in range(y.shape[0]):
-                for i in range(count):
-                    y[feature, start + i] = result[feature, i]
+    ping = np.empty((widest, BLOCK), np.float32)
+    pong = np.empty((widest, BLOCK), np.float32)
+    first = ping[: sizes[0]]
+    for block in range(first_block, last_block):
+        start = block * BLOCK
+        count = min(BLOCK, n - start)
+        _load_block(x, start, count, first)
+        _load_shared(shared, index, start, count, first, x.shape[0])
+        offset = 0
+        source, target = ping.ctypes.data, pong.ctypes.data
+        for layer in range(layers):
+            inputs, outputs = sizes[layer], sizes[layer + 1]
+            _layer(weights.ctypes.data + offset * 4, outputs, inputs, source, target, layer < layers - 1)
+            offset += inputs * outputs
+            source, target = target, source
+        result = ping if layers % 2 == 0 else pong
+        for feature in range(y.shape[0]):
+            for i in range(count):
+                y[feature, start + i] = result[feature, i]
 
 
-@njit(parallel=True, cache=True, fastmath={"contract"})
-def _backward(x, shared, index, weights, sizes, dy, dx, dweights, workers):
-    """Fills dx (rows wanted, n; zero rows: not wanted) and dweights (workers, parameters), which comes in as zeros."""
+@njit(cache=True)
+def _backward_blocks(x, shared, index, weights, sizes, dy, dx, dweights, first_block, last_block):
     n = x.shape[1]
     layers = sizes.shape[0] - 1
     widest = sizes.max()
-    blocks = (n + BLOCK - 1) // BLOCK
     total = 0
     for layer in range(layers):
         total += sizes[layer] * sizes[layer + 1]
+    kept = np.empty((layers, widest, BLOCK), np.float32)
+    ping = np.empty((widest, BLOCK), np.float32)
+    pong = np.empty((widest, BLOCK), np.float32)
+    transposed = np.empty(widest * BLOCK, np.float32)
+    first = kept[0, : sizes[0]]
+    layer_bytes = widest * BLOCK * 4
+    kept_data = kept.ctypes.data
+    weight_data = weights.ctypes.data
+    gradient_data = dweights.ctypes.data
+    for block in range(first_block, last_block):
+        start = block * BLOCK
+        count = min(BLOCK, n - start)
+        _load_block(x, start, count, first)
+        _load_shared(shared, index, start, count, first, x.shape[0])
+        offset = 0
+        for layer in range(layers - 1):
+            inputs, outputs = sizes[layer], sizes[layer + 1]
+            _layer(
+                weight_data + offset * 4,
+                outputs,
+                inputs,
+                kept_data + layer * layer_bytes,
+                kept_data + (layer + 1) * layer_bytes,
+                True,
+            )
+            offset += inputs * outputs
+        _load_block(dy, start, count, ping[: sizes[layers]])
+        incoming, outgoing = ping, pong
+        offset = total
+        for step in range(layers):
+            layer = layers - 1 - step
+            inputs, outputs = sizes[layer], sizes[layer + 1]
+            offset -= inputs * outputs
+            _layer_weight_gradient(
+                gradient_data + offset * 4,
+                outputs,
+                inputs,
+                incoming.ctypes.data,
+                kept_data + layer * layer_bytes,
+                transposed.ctypes.data,
+            )
+            if layer > 0 or dx.shape[0] > 0:
+                _layer_input_gradient(
+                    weight_data + offset * 4, outputs, inputs, incoming.ctypes.data, outgoing.ctypes.data
+                )
+            if layer > 0:
+                for feature in range(inputs):
+                    for i in range(BLOCK):
+                        value = outgoing[feature, i]
+                        outgoing[feature, i] = value if kept[layer, feature, i] > 0 else np.float32(0)
+                incoming, outgoing = outgoing, incoming
+            else:
+                for feature in range(dx.shape[0]):
+                    for i in range(count):
+                        dx[feature, start + i] = outgoing[feature, i]
+
+
+# The parallel loops hold nothing but a call: Numba's parallel passes take many seconds over a body of any size.
+
+
+@njit(parallel=True, cache=True)
+def _forward(x, shared, index, weights, sizes, y, workers):
+    blocks = (x.shape[1] + BLOCK - 1) // BLOCK
     for worker in prange(workers):
-        kept = np.empty((layers, widest, BLOCK), np.float32)
-        ping = np.empty((widest, BLOCK), np.float32)
-        pong = np.empty((widest, BLOCK), np.float32)
-        transposed = np.empty(widest * BLOCK, np.float32)
-        first = kept[0, : sizes[0]]
-        seed = ping[: sizes[layers]]
-        layer_bytes = widest * BLOCK * 4
-        kept_data = kept.ctypes.data
-        weight_data = weights.ctypes.data
-        gradient_data = dweights[worker].ctypes.data
-        for block in range(worker * blocks // workers, (worker + 1) * blocks // workers):
-            start = block * BLOCK
-            count = min(BLOCK, n - start)
-            _load_block(x, start, count, first)
-            _load_shared(shared, index, start, count, first, x.shape[0])
-            offset = 0
-            for layer in range(layers - 1):
-                inputs, outputs = sizes[layer], sizes[layer + 1]
-                _layer(
-                    weight_data + offset * 4,
-                    outputs,
-                    inputs,
-                    kept_data + layer * layer_bytes,
-                    kept_data + (layer + 1) * layer_bytes,
-                    True,
-                )
-                offset += inputs * outputs
-            _load_block(dy, start, count, seed)
-            incoming, outgoing = ping, pong
-            offset = total
-            for step in range(layers):
-                layer = layers - 1 - step
-                inputs, outputs = sizes[layer], sizes[layer + 1]
-                offset -= inputs * outputs
-                _layer_weight_gradient(
-                    gradient_data + offset * 4,
-                    outputs,
-                    inputs,
-                    incoming.ctypes.data,
-                    kept_data + layer * layer_bytes,
-                    transposed.ctypes.data,
-                )
-                if layer > 0:
-                    _layer_input_gradient(
-                        weight_data + offset * 4, outputs, inputs, incoming.ctypes.data, outgoing.ctypes.data
-                    )
-                    for feature in range(inputs):
-                        for i in range(BLOCK):
-                            if kept[layer, feature, i] <= 0:
-                                outgoing[feature, i] = np.float32(0)
-                    incoming, outgoing = outgoing, incoming
-                elif dx.shape[0] > 0:
-                    _layer_input_gradient(
-                        weight_data + offset * 4, outputs, inputs, incoming.ctypes.data, outgoing.ctypes.data
-                    )
-                    for feature in range(dx.shape[0]):
-                        for i in range(count):
-                            dx[feature, start + i] = outgoing[feature, i]
+        first, last = worker * blocks // workers, (worker + 1) * blocks // workers
+        _forward_blocks(x, shared, index, weights, sizes, y, first, last)
+
+
+@njit(parallel=True, cache=True)
+def _backward(x, shared, index, weights, sizes, dy, dx, dweights, workers):
+    """Fills dx (rows wanted, n; zero rows: not wanted) and dweights (workers, parameters), which comes in as zeros."""
+    blocks = (x.shape[1] + BLOCK - 1) // BLOCK
+    for worker in prange(workers):
+        first, last = worker * blocks // workers, (worker + 1) * blocks // workers
+        _backward_blocks(x, shared, index, weights, sizes, dy, dx, dweights[worker], first, last)
 
 
 def _padded(width: int, multiple: int) -> int:

@@ -17,7 +17,7 @@ from .stepping import Stepping
 __all__ = ["march"]
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _steps(t, smallest, cone, t0, t1, largest, growth):
     if t <= t0:
         return t / smallest
@@ -26,7 +26,7 @@ def _steps(t, smallest, cone, t0, t1, largest, growth):
     return t0 / smallest + np.log(t1 / t0) / growth + (t - t1) / largest
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _distance(s, smallest, cone, t0, t1, largest, growth):
     if cone == 0 or s * smallest <= t0:
         return s * smallest
@@ -53,7 +53,7 @@ def _box(ox, oy, oz, dx, dy, dz, low, high):
     return enter, leave
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _exit(p, d, cell, size):
     """Distance along one axis from p (in cells) to the border of its cell, in cells."""
     if d > 0:
@@ -63,88 +63,99 @@ def _exit(p, d, cell, size):
     return np.inf
 
 
+@njit(cache=True)
+def _march_range(
+    origins, directions, cells, blocks, near, jitter, first, limit, constants,
+    out_distance, out_length, counts, resume, first_ray, last_ray,
+):  # fmt: skip
+    """Writes the samples of a range of rays one after another; returns how many there are, or were room enough."""
+    smallest, cone, t0, t1, largest = constants
+    growth = np.log1p(cone)
+    cascades, resolution = cells.shape[0], cells.shape[1]
+    half = 0.5 * 2.0 ** (cascades - 1)
+    capacity = len(out_distance)
+    used = 0
+    for ray in range(first_ray, last_ray):
+        ox, oy, oz = np.float64(origins[ray, 0]), np.float64(origins[ray, 1]), np.float64(origins[ray, 2])
+        dx, dy, dz = (
+            np.float64(directions[ray, 0]),
+            np.float64(directions[ray, 1]),
+            np.float64(directions[ray, 2]),
+        )
+        enter, leave = _box(ox, oy, oz, dx, dy, dz, 0.5 - half, 0.5 + half)
+        enter = max(enter, near)
+        begun = used
+        resume[ray] = np.inf
+        if first[ray] >= 0:
+            s = np.float64(first[ray])
+        elif enter < leave:
+            # the lattice is anchored at the camera, so it is the same whatever lies in between
+            s = np.ceil(_steps(enter, smallest, cone, t0, t1, largest, growth) - jitter[ray]) + jitter[ray]
+        else:
+            s = np.inf
+        while s < np.inf:
+            t = _distance(s, smallest, cone, t0, t1, largest, growth)
+            if t >= leave:
+                break
+            px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+            reach = max(abs(px - 0.5), abs(py - 0.5), abs(pz - 0.5))
+            cascade = 0
+            side = 0.5
+            while reach >= side and cascade < cascades - 1:
+                cascade += 1
+                side *= 2.0
+            step_length = min(max(t * cone, smallest), largest)
+            while cascade < cascades - 1 and step_length * resolution > 2.0 * side:
+                cascade += 1
+                side *= 2.0
+            scale = resolution / (2.0 * side)
+            cx, cy, cz = (px - 0.5 + side) * scale, (py - 0.5 + side) * scale, (pz - 0.5 + side) * scale
+            ix = min(max(int(cx), 0), resolution - 1)
+            iy = min(max(int(cy), 0), resolution - 1)
+            iz = min(max(int(cz), 0), resolution - 1)
+            if cells[cascade, ix, iy, iz]:
+                if used - begun >= limit:
+                    resume[ray] = s
+                    break
+                if (
+                    used >= capacity
+                ):  # the caller sees a count over its capacity and comes back with more room
+                    used += 1
+                    s += 1.0
+                    continue
+                low = _distance(s - 0.5, smallest, cone, t0, t1, largest, growth)
+                high = _distance(s + 0.5, smallest, cone, t0, t1, largest, growth)
+                out_distance[used] = t
+                out_length[used] = high - low
+                used += 1
+                s += 1.0
+            else:
+                if blocks[cascade, ix // BLOCK, iy // BLOCK, iz // BLOCK]:
+                    ex, ey, ez, size = ix, iy, iz, 1
+                else:
+                    ex, ey, ez = ix // BLOCK * BLOCK, iy // BLOCK * BLOCK, iz // BLOCK * BLOCK
+                    size = BLOCK
+                ahead = min(_exit(cx, dx, ex, size), _exit(cy, dy, ey, size), _exit(cz, dz, ez, size))
+                target = _steps(t + max(ahead, 0.0) / scale, smallest, cone, t0, t1, largest, growth)
+                s += max(np.ceil(target - s), 1.0)
+        counts[ray] = used - begun
+    return used
+
+
 @njit(parallel=True, cache=True)
 def _march(
     origins, directions, cells, blocks, near, jitter, first, limit, constants,
     out_distance, out_length, counts, totals, resume,
 ):  # fmt: skip
     """Writes each worker's samples to its row of out_distance and out_length, and how many there were to totals."""
-    smallest, cone, t0, t1, largest = constants
-    growth = np.log1p(cone)
-    cascades, resolution = cells.shape[0], cells.shape[1]
-    half = 0.5 * 2.0 ** (cascades - 1)
     rays = origins.shape[0]
-    workers, capacity = out_distance.shape
+    workers = len(totals)
     for worker in prange(workers):
-        used = 0
-        for ray in range(worker * rays // workers, (worker + 1) * rays // workers):
-            ox, oy, oz = np.float64(origins[ray, 0]), np.float64(origins[ray, 1]), np.float64(origins[ray, 2])
-            dx, dy, dz = (
-                np.float64(directions[ray, 0]),
-                np.float64(directions[ray, 1]),
-                np.float64(directions[ray, 2]),
-            )
-            enter, leave = _box(ox, oy, oz, dx, dy, dz, 0.5 - half, 0.5 + half)
-            enter = max(enter, near)
-            begun = used
-            resume[ray] = np.inf
-            if first[ray] >= 0:
-                s = np.float64(first[ray])
-            elif enter < leave:
-                # the lattice is anchored at the camera, so it is the same whatever lies in between
-                s = (
-                    np.ceil(_steps(enter, smallest, cone, t0, t1, largest, growth) - jitter[ray])
-                    + jitter[ray]
-                )
-            else:
-                s = np.inf
-            while s < np.inf:
-                t = _distance(s, smallest, cone, t0, t1, largest, growth)
-                if t >= leave:
-                    break
-                px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
-                reach = max(abs(px - 0.5), abs(py - 0.5), abs(pz - 0.5))
-                cascade = 0
-                side = 0.5
-                while reach >= side and cascade < cascades - 1:
-                    cascade += 1
-                    side *= 2.0
-                step_length = min(max(t * cone, smallest), largest)
-                while cascade < cascades - 1 and step_length * resolution > 2.0 * side:
-                    cascade += 1
-                    side *= 2.0
-                scale = resolution / (2.0 * side)
-                cx, cy, cz = (px - 0.5 + side) * scale, (py - 0.5 + side) * scale, (pz - 0.5 + side) * scale
-                ix = min(max(int(cx), 0), resolution - 1)
-                iy = min(max(int(cy), 0), resolution - 1)
-                iz = min(max(int(cz), 0), resolution - 1)
-                if cells[cascade, ix, iy, iz]:
-                    if used - begun >= limit:
-                        resume[ray] = s
-                        break
-                    if (
-                        used >= capacity
-                    ):  # the caller sees a count over its capacity and comes back with more room
-                        used += 1
-                        s += 1.0
-                        continue
-                    low = _distance(s - 0.5, smallest, cone, t0, t1, largest, growth)
-                    high = _distance(s + 0.5, smallest, cone, t0, t1, largest, growth)
-                    out_distance[worker, used] = t
-                    out_length[worker, used] = high - low
-                    used += 1
-                    s += 1.0
-                else:
-                    if blocks[cascade, ix // BLOCK, iy // BLOCK, iz // BLOCK]:
-                        ex, ey, ez, size = ix, iy, iz, 1
-                    else:
-                        ex, ey, ez = ix // BLOCK * BLOCK, iy // BLOCK * BLOCK, iz // BLOCK * BLOCK
-                        size = BLOCK
-                    ahead = min(_exit(cx, dx, ex, size), _exit(cy, dy, ey, size), _exit(cz, dz, ez, size))
-                    target = _steps(t + max(ahead, 0.0) / scale, smallest, cone, t0, t1, largest, growth)
-                    s += max(np.ceil(target - s), 1.0)
-            counts[ray] = used - begun
-        totals[worker] = used
+        totals[worker] = _march_range(
+            origins, directions, cells, blocks, near, jitter, first, limit, constants,
+            out_distance[worker], out_length[worker], counts, resume,
+            worker * rays // workers, (worker + 1) * rays // workers,
+        )  # fmt: skip
 
 
 @njit(parallel=True, cache=True)
