@@ -87,9 +87,7 @@ def bundled_folder(
 
 
 def write_blender_capture(scene: SyntheticScene, folder: Path, *, size: int, counts: dict[str, int]) -> None:
-    """Renders the cameras of each split into `folder`; the same arguments write the same bytes on one
-    machine.
-    """
+    """Renders the cameras of each split into `folder`; the same bytes each time on one machine."""
     import imageio.v3 as imageio
 
     files = []
@@ -128,9 +126,7 @@ def _checksum(path: Path) -> str:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds exactly what this version wrote. Whatever is wrong with it, it can be made
-    again.
-    """
+    """Whether the folder holds exactly what this version wrote; if not, for any reason, it is made again."""
     try:
         if (folder / _RECORD).stat().st_size > _LARGEST_RECORD:
             return False
@@ -143,9 +139,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _put_in_place(made: Path, folder: Path) -> None:
-    """Renames `made` to `folder`; what was there is set aside first, as a full folder cannot be renamed
-    over.
-    """
+    """Renames `made` to `folder`; what was there is set aside first: a full folder cannot be renamed over."""
     for _ in range(3):
         if folder.exists():
             aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))

@@ -109,9 +109,7 @@ def trace(
     origins: np.ndarray,  # (n, 3)
     directions: np.ndarray,  # (n, 3) unit
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First hit of each ray: distance (n,), infinite where it misses, and body (n,) int64, 0 where it
-    misses.
-    """
+    """First hit of each ray: distance (n,), infinite where it misses, and body (n,) int64, 0 there."""
     count = len(origins)
     along = np.empty(count)
     bodies = np.zeros(count, np.int64)
@@ -155,9 +153,7 @@ def _gradient(t: np.ndarray, body: int, point: np.ndarray, gradient: np.ndarray)
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def gradients(tables: np.ndarray, points: np.ndarray, bodies: np.ndarray) -> np.ndarray:
-    """Gradient (n, 3) of the signed distance of body `bodies[i]` at each point; not of unit length where it
-    blends.
-    """
+    """Gradient (n, 3) of the distance of body `bodies[i]` at each point; shorter than 1 where it blends."""
     result = np.empty_like(points)
     for lane in prange(_LANES):
         for i in range(lane, len(points), _LANES):
@@ -241,9 +237,7 @@ def crossings(
     length: float,
     most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every surface crossing of each line up to `length`, inwards and outwards: distances (n, most) and how
-    many there are (n,).
-    """
+    """All surface crossings of each line up to `length`, both ways: distances (n, most), their number (n,)."""
     count = len(origins)
     result = np.zeros((count, most))
     found = np.zeros(count, np.int64)
@@ -266,9 +260,7 @@ def crossings(
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def seen_from(tables: np.ndarray, points: np.ndarray, eyes: np.ndarray, slack: float) -> np.ndarray:
-    """Whether nothing lies between each surface point (n, 3) and its eye (n, 3), but for the last `slack`:
-    (n,) bool.
-    """
+    """Whether each surface point (n, 3) is in sight of its eye (n, 3), but for the last `slack`: (n,) bool."""
     count = len(points)
     result = np.zeros(count, np.bool_)
     for lane in prange(_LANES):

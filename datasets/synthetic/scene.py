@@ -52,9 +52,7 @@ class SyntheticScene:
 
     @property
     def half_side(self) -> float:
-        """Half the side of that cube, whose faces are parallel to the source axes; its side is the scene's
-        size.
-        """
+        """Half the side of that cube, which is parallel to the source axes; its side is the scene's size."""
         return float(self.to_source.scale)
 
     @cached_property
@@ -83,9 +81,7 @@ class SyntheticScene:
         return self.to_source.apply(local)
 
     def surface_distance(self, points: np.ndarray) -> np.ndarray:  # (n, 3) -> (n,)
-        """Distance to the true surface, not signed: that to `closest_points`, an upper bound, exact in the
-        limit.
-        """
+        """Unsigned distance to the true surface: that to `closest_points`, an upper bound, exact in the limit."""
         points = np.asarray(points, np.float64)
         return np.linalg.norm(points - self.closest_points(points), axis=1)
 
@@ -183,8 +179,7 @@ class SyntheticScene:
                     "surface_points: next to none of the scene's surface lies within its unit cube"
                 )
         local = np.concatenate(found)
-        # The crossings of one line are not independent of each other: shuffled, any first part is a fair
-        # sample.
+        # The crossings of one line depend on each other: shuffled, any first part is a fair sample.
         local = local[generator.permutation(len(local))[:count]]
         points = self.closest_points(self.to_source.apply(local))
         return points, self.normals(points)
@@ -192,9 +187,7 @@ class SyntheticScene:
     def visible_surface_points(
         self, count: int, cameras: Cameras, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points (n, 3) spread uniformly by area over what at least one camera sees of the surface; normals
-        (n, 3).
-        """
+        """Points (n, 3) uniform by area over what at least one camera sees of the surface; normals (n, 3)."""
         kept: list[tuple[np.ndarray, np.ndarray]] = []
         total = 0
         while total < count:
@@ -202,17 +195,15 @@ class SyntheticScene:
             seen = self.visible(points, normals, cameras)
             kept.append((points[seen], normals[seen]))
             total += int(seen.sum())
-            if total >= count:
-                points, normals = (np.concatenate(part)[:count] for part in zip(*kept))
-                return points, normals
-        raise UserError(
-            f"visible_surface_points: the {len(cameras)} cameras see next to nothing of the scene"
-        )
+            if len(kept) >= 5 and total < 0.01 * count:
+                raise UserError(
+                    f"visible_surface_points: the {len(cameras)} cameras see next to nothing of the scene"
+                )
+        points, normals = (np.concatenate(part)[:count] for part in zip(*kept))
+        return points, normals
 
     def visible(self, points: np.ndarray, normals: np.ndarray, cameras: Cameras) -> np.ndarray:
-        """Whether at least one camera sees each surface point (n, 3), (n,) bool: in its picture, facing it,
-        unhidden.
-        """
+        """Whether at least one camera sees each surface point, (n,) bool: in its picture, facing it, unhidden."""
         seen = np.zeros(len(points), bool)
         positions = cameras.camera_to_world[:, :3, 3].numpy()
         for camera in range(len(cameras)):
