@@ -210,6 +210,7 @@ def _launch(kernel, x: Tensor, buffers: tuple[Tensor, ...], levels: GridLevels, 
             FEATURES=levels.features,
             SMOOTH=interpolation == "smoothstep",
             BLOCK=block,
+            enable_fp_fusion=True,
         )
 
 
