@@ -93,15 +93,28 @@ class RadianceField(nn.Module):
     def geometry(
         self,
         positions: Tensor,  # (n, 3) cube coordinates
+        encoded: Tensor | None = None,  # (n, levels * features) of `look` at these positions
     ) -> tuple[Tensor, Tensor]:  # (n,) density per cube unit, (n, geometry_features)
         """Density and the features its head hands to the colour head. Differentiable."""
-        inside = self.warp(positions) if self.warp is not None else positions
-        features = self.density_head(self.grid(inside))
+        features = self.density_head(self.grid(self._inside(positions), encoded))
         return truncated_exp(features[:, 0]), features
+
+    @torch.no_grad()
+    def look(
+        self,
+        positions: Tensor,  # (n, 3) cube coordinates
+    ) -> tuple[Tensor, Tensor]:  # (n,) density, (n, levels * features)
+        """Density without gradients, and the encoding, which `geometry` takes back for the samples that count."""
+        encoded = self.grid(self._inside(positions))
+        return truncated_exp(self.density_head(encoded, outputs=1)[:, 0]), encoded
+
+    def _inside(self, positions: Tensor) -> Tensor:
+        return self.warp(positions) if self.warp is not None else positions
 
     def density(self, positions: Tensor, condition: None = None) -> Tensor:
         """(n,) density per cube unit at positions (n, 3)."""
-        return self.geometry(positions)[0]
+        encoded = self.grid(self._inside(positions))
+        return truncated_exp(self.density_head(encoded, outputs=1)[:, 0])
 
     def colour(
         self,

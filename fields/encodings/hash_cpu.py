@@ -20,6 +20,8 @@ from .levels import GridLevels
 
 __all__ = ["encode"]
 
+TAKES_KNOWN_VALUES = True
+
 BLOCK = 64
 """Points whose corner indices are computed together."""
 
@@ -292,15 +294,25 @@ def _arguments(levels: GridLevels, interpolation: str) -> tuple:
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, x: Tensor, table: Tensor, levels: GridLevels, interpolation: str, parameter: Tensor
+        ctx,
+        x: Tensor,
+        table: Tensor,
+        levels: GridLevels,
+        interpolation: str,
+        parameter: Tensor,
+        known: Tensor | None,
     ) -> Tensor:
-        points = x.detach().t().contiguous().numpy()
-        y = np.empty((len(levels.scale) * levels.features, x.shape[0]), np.float32)
         arguments = _arguments(levels, interpolation)
-        _forward(points, table.detach().numpy(), *arguments, y, get_num_threads())
+        if known is None:
+            points = x.detach().t().contiguous().numpy()
+            y = np.empty((len(levels.scale) * levels.features, x.shape[0]), np.float32)
+            _forward(points, table.detach().numpy(), *arguments, y, get_num_threads())
+            result = torch.from_numpy(y).t()
+        else:
+            result = known.view_as(known)
         ctx.save_for_backward(x, table)
         ctx.levels, ctx.arguments, ctx.parameter = levels, arguments, parameter
-        return torch.from_numpy(y).t()
+        return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -325,7 +337,7 @@ class _Encode(torch.autograd.Function):
             gradient = np.zeros_like(points)
             _input_gradient(points, table.detach().numpy(), dy, *ctx.arguments, gradient, get_num_threads())
             dx = torch.from_numpy(gradient).t()
-        return dx, dtable, None, None, None
+        return dx, dtable, None, None, None, None
 
 
 def encode(
@@ -333,6 +345,7 @@ def encode(
     table: Tensor,  # (P,) float32, tiny-cuda-nn's layout
     levels: GridLevels,
     interpolation: str = "linear",
+    known: Tensor | None = None,  # (n, L * F) the result, if it has been computed before
 ) -> Tensor:  # (n, L * F) float32, a transposed view of feature-major storage
     """Looks up and interpolates every level. Once differentiable with respect to x and table.
 
@@ -343,4 +356,4 @@ def encode(
         raise TypeError(
             f"the cpu back end takes float32, got x {x.dtype} and table {table.dtype}; use backend='reference'"
         )
-    return _Encode.apply(x, table, levels, interpolation, table)
+    return _Encode.apply(x, table, levels, interpolation, table, known)

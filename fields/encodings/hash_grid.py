@@ -78,16 +78,22 @@ class HashGrid(nn.Module):
     def forward(
         self,
         x: Tensor,  # (n, dims) in [0, 1]
+        known: Tensor
+        | None = None,  # (n, levels * features): the result, if it was computed before at these weights
     ) -> (
         Tensor
     ):  # (n, levels * features) float32; a transposed view of feature-major storage from the fast back ends
-        """Differentiable with respect to x and the table. Raises `ValueError` for x of another shape."""
+        """Differentiable with respect to x and the table. Raises `ValueError` for x of another shape.
+
+        With `known`, a back end that can (cpu) computes only gradients; the others look the values up again.
+        """
         if x.ndim != 2 or x.shape[1] != self.levels.dims:
             raise ValueError(f"hash grid: expected points (n, {self.levels.dims}), got {tuple(x.shape)}")
+        module = HASH_GRID.load(self.backend, x.device.type)
         # the parameter itself, not a view: the cpu back end looks at its `grad`
-        return HASH_GRID.load(self.backend, x.device.type).encode(
-            x, self.table, self.levels, self.interpolation
-        )
+        if known is not None and getattr(module, "TAKES_KNOWN_VALUES", False):
+            return module.encode(x, self.table, self.levels, self.interpolation, known)
+        return module.encode(x, self.table, self.levels, self.interpolation)
 
     def extra_repr(self) -> str:
         return f"{self.levels}, interpolation={self.interpolation!r}, backend={self.backend!r}"

@@ -72,10 +72,13 @@ class Mlp(nn.Module):
         x: Tensor,  # (n, inputs), or (n, inputs - j) with shared
         shared: Tensor | None = None,  # (m, j) inputs common to several samples, e.g. a ray's direction
         index: Tensor | None = None,  # (n,) int32 rows of shared
+        outputs: int | None = None,  # only the first so many
     ) -> Tensor:  # (n, outputs) float32
         """Differentiable with respect to x and the weights; to shared only with the reference back end."""
         module = MLP.load(self.backend, x.device.type)
         weights = tuple(self.weights)
+        if outputs is not None:
+            weights = (*weights[:-1], weights[-1][:outputs])
         if self.precision == "bfloat16":
             from .mlp_reference import mlp_bfloat16
 

@@ -55,13 +55,16 @@ class VolumeRenderer:
         origins: Tensor,  # (r, 3)
         directions: Tensor,  # (r, 3) unit
         jitter: Tensor,  # (r,) in [0, 1)
-        geometry: Geometry,
+        geometry: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
         colour: Colour,
+        look: Geometry | None = None,
     ) -> tuple[Composite, Samples, int]:
         """Composite of rays for a loss, the samples it used, and how many were marched before early stop.
 
-        Light is measured first without gradients, so that samples behind a surface cost no backward pass. Differentiable
-        through geometry and colour; and with respect to origins and directions where they require a gradient.
+        Light is measured first without gradients, so that samples behind a surface cost no backward pass. Where `look` is given it
+        does that: `look(positions) -> (density, known (n, k))`, and `geometry(positions, known)` gets the rows of the samples that
+        stay, not to compute them twice. Differentiable through geometry and colour; and with respect to origins and
+        directions where they require a gradient.
         """
         samples = march(
             origins,
@@ -72,17 +75,22 @@ class VolumeRenderer:
             jitter=jitter,
             backend=self.backend,
         )
-        marched = len(samples)
+        marched, known = len(samples), None
         if marched:
             with torch.no_grad():
-                density, _ = geometry(samples.positions)
+                density, known = (
+                    look(samples.positions) if look else (geometry(samples.positions, None)[0], None)
+                )
                 light, _ = transmittance(density, samples.length, samples.starts, backend=self.backend)
-            samples = _keep(samples, light > self.early_stop)
+            kept = torch.nonzero(light > self.early_stop)[:, 0]
+            if len(kept) < marched:
+                samples = _keep(samples, kept)
+                known = None if known is None else _columns(known, kept)
         positions = samples.positions
         if origins.requires_grad or directions.requires_grad:
             ray = samples.ray.long()
             positions = origins[ray] + samples.distance[:, None] * directions[ray]
-        density, features = geometry(positions)
+        density, features = geometry(positions, known)
         values = colour(directions.detach(), features, samples.ray)
         return (
             composite(
@@ -189,13 +197,11 @@ def _columns(features: Tensor, index: Tensor) -> Tensor:
     return features[index]
 
 
-def _keep(samples: Samples, kept: Tensor) -> Samples:
-    """The samples where `kept` (n,) holds."""
-    index = torch.nonzero(kept)[:, 0]
-    if len(index) == len(kept):
-        return samples
-    counted = torch.zeros(len(kept) + 1, dtype=torch.int64, device=kept.device)
-    torch.cumsum(kept, 0, out=counted[1:])
+def _keep(samples: Samples, index: Tensor) -> Samples:
+    """The samples at `index` (m,), increasing."""
+    counted = torch.zeros(len(samples) + 1, dtype=torch.int64, device=index.device)
+    counted[index + 1] = 1
+    counted = counted.cumsum(0)
     return Samples(
         counted[samples.starts],
         samples.ray[index],

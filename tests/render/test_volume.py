@@ -164,7 +164,7 @@ def test_contraction_is_inverted_and_stays_inside():
     torch.testing.assert_close(contract(inside), inside / 2 + 0.25)
 
 
-def _ball(positions):
+def _ball(positions, known=None):
     """A hard ball of radius 0.3 with a smooth rim; features carry the position for the colour."""
     density = 400 * torch.sigmoid((0.3 - (positions - 0.5).norm(dim=1)) * 400)
     return density, positions

@@ -174,7 +174,7 @@ class HashGridMethod:
         origins = poses[:, :3, 3]
         jitter = torch.rand(count, generator=self.generator, device=self.device)
         seen, samples, marched = self.renderer.train(
-            origins.contiguous(), directions, jitter, self.field.geometry, self.field.colour
+            origins.contiguous(), directions, jitter, self.field.geometry, self.field.colour, self.field.look
         )
         # a random background, so that neither black nor white can stand for "nothing there"
         behind = torch.rand(count, 3, generator=self.generator, device=self.device)
