@@ -322,3 +322,16 @@ def test_interrupting_saves_and_says_how_to_go_on(capture, tmp_path, number):
     step = fs.load_run(out).metrics()[-1]["step"]
     run = fs.train_scene(out=out, steps=step + 20, resume=True, quiet=True)
     assert run.metrics()[-1]["step"] == step + 20
+
+
+def test_the_method_of_the_documentation_trains(capture, tmp_path, monkeypatch):
+    page = (HERE.parents[1] / "docs" / "add_a_method.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "method_of_the_docs.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "run"
+    run = fs.train_scene(capture, out, steps=60, method="method_of_the_docs:MeanColour", quiet=True)
+    lines = run.metrics()
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert len(fs.evaluate(run)["views"]) == 3
+    assert fs.render_views(run, "orbit", tmp_path / "o.gif", frames=2).exists()

@@ -36,11 +36,11 @@ class Budget:
         return min(1.0, max(by_time, by_step))
 
     def seconds_left(self, step: int, elapsed: float) -> float | None:
-        """An estimate from the pace so far; None before there is one."""
+        """An estimate from the pace so far; None in the first second, which shows none yet."""
         estimates = []
         if self.minutes is not None:
             estimates.append(60 * self.minutes - elapsed)
-        if self.steps is not None and step > 0 and elapsed > 0:
+        if self.steps is not None and step > 0 and elapsed > 1:
             estimates.append((self.steps - step) * elapsed / step)
         return max(0.0, min(estimates)) if estimates else None
 

@@ -37,7 +37,8 @@ class FrameCorrections:
         """Colours as the image's exposure shows them."""
         if self.log_gain is None:
             return colour
-        return colour * torch.exp(self.log_gain - self.log_gain.mean(dim=0))[frame]
+        # index_select, here and below: the backward of plain indexing adds in an order that varies between runs
+        return colour * torch.exp(self.log_gain - self.log_gain.mean(dim=0)).index_select(0, frame)
 
     def move(
         self,
@@ -50,7 +51,7 @@ class FrameCorrections:
         turn = torch.linalg.matrix_exp(_skew(self.motion[:, :3]))
         rotation = turn @ poses[:, :3, :3]
         position = poses[:, :3, 3:] + self.motion[:, 3:, None]
-        return torch.cat([rotation, position], dim=2)[frame]
+        return torch.cat([rotation, position], dim=2).index_select(0, frame)
 
     def penalty(self) -> Tensor | float:
         """A weak pull towards no motion."""
