@@ -7,6 +7,7 @@ import importlib
 _PUBLIC = {
     "GridLevels": ".encodings.levels",
     "HashGrid": ".encodings.hash_grid",
+    "frequency_encoding": ".encodings.frequency",
     "spherical_harmonics": ".encodings.spherical_harmonics",
     "Mlp": ".mlp.mlp",
     "RadianceField": ".radiance",

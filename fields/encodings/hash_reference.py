@@ -27,8 +27,9 @@ def encode(
     Differentiable with respect to x and table, twice and more. The derivative by x is that of the interpolant inside a cell: it
     jumps at cell borders with "linear" and is zero there with "smoothstep".
     """
-    rows = table.view(-1, levels.features)
-    return torch.cat([_level(x, rows, levels, level, interpolation) for level in range(levels.levels)], dim=1)
+    tables = table.view(-1, levels.features).split(levels.entries.tolist())
+    outputs = [_level(x, rows, levels, level, interpolation) for level, rows in enumerate(tables)]
+    return torch.cat(outputs, dim=1)
 
 
 def _level(x: Tensor, rows: Tensor, levels: GridLevels, level: int, interpolation: str) -> Tensor:  # (n, F)
@@ -39,28 +40,25 @@ def _level(x: Tensor, rows: Tensor, levels: GridLevels, level: int, interpolatio
     upper = position - cell
     if interpolation == "smoothstep":
         upper = upper * upper * (3 - 2 * upper)
-    cell = cell.long()
-    total = 0
-    for corner in range(1 << levels.dims):
-        bits = [corner >> d & 1 for d in range(levels.dims)]
-        weight = 1
-        for d, bit in enumerate(bits):
-            weight = weight * (upper[:, d] if bit else 1 - upper[:, d])
-        index = int(levels.offset[level]) + _row(cell + cell.new_tensor(bits), levels, level)
-        total = total + weight[:, None].to(rows.dtype) * rows[index]
-    return total
+    axes = torch.arange(levels.dims, device=x.device)
+    step = torch.arange(1 << levels.dims, device=x.device)[:, None] >> axes & 1  # (2^D, D), x changes fastest
+    weight = x.new_ones(())
+    for d in range(levels.dims):
+        weight = weight * torch.where(step[:, d] == 1, upper[:, d, None], 1 - upper[:, d, None])  # (n, 2^D)
+    row = _row(cell.long()[:, None, :] + step, levels, level)
+    return (weight[:, :, None].to(rows.dtype) * rows[row]).sum(dim=1)
 
 
-def _row(vertex: Tensor, levels: GridLevels, level: int) -> Tensor:  # (n, D) int64 -> (n,) int64
+def _row(vertex: Tensor, levels: GridLevels, level: int) -> Tensor:  # (n, 2^D, D) int64 -> (n, 2^D) int64
     """The row of a vertex within its level, in the arithmetic of unsigned 32-bit integers.
 
     Products may overflow int64; their low 32 bits, all that is kept, are right nevertheless.
     """
     vertex = vertex & _UINT32
-    index = torch.zeros_like(vertex[:, 0])
+    row = torch.zeros_like(vertex[..., 0])
     for d in range(levels.dims):
         if levels.hashed[level]:
-            index = index ^ (vertex[:, d] * PRIMES[d] & _UINT32)
+            row = row ^ (vertex[..., d] * PRIMES[d] & _UINT32)
         else:
-            index = index + vertex[:, d] * int(levels.resolution[level]) ** d & _UINT32
-    return index % int(levels.entries[level])
+            row = row + vertex[..., d] * int(levels.resolution[level]) ** d & _UINT32
+    return row % int(levels.entries[level])
