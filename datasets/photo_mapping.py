@@ -10,7 +10,16 @@ import numpy as np
 
 from .photo_features import PhotoFeatures
 
-__all__ = ["best_model", "colour_points", "map_photos", "placed", "turn_upright", "verify", "write_database"]
+__all__ = [
+    "best_model",
+    "colour_points",
+    "map_photos",
+    "placed",
+    "refine_principal_point",
+    "turn_upright",
+    "verify",
+    "write_database",
+]
 
 MANY_PHOTOS = 12
 """A lens with at least this many photos gets COLMAP's OPENCV model, one with fewer SIMPLE_RADIAL, whose one
@@ -118,6 +127,39 @@ def map_photos(
 def best_model(models: list) -> object | None:
     """The reconstruction with most photos, or None."""
     return max(models, key=placed, default=None)
+
+
+def refine_principal_point(model, threads: int) -> object:
+    """`model` adjusted once more with the principal points free, or as it was.
+
+    While photos are being placed the principal point stays in the middle, where it is off by a few pixels on
+    phones; what is left of that in the poses goes away. Needs many photos per lens, or it drifts: only done if
+    every lens has `MANY_PHOTOS`, and only kept if no principal point leaves the middle tenth of its image.
+    """
+    import pycolmap
+
+    photos = [model.image(i).camera_id for i in model.reg_image_ids()]
+    if any(photos.count(identity) < MANY_PHOTOS for identity in set(photos)):
+        return model
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_principal_point = True
+    options.print_summary = False
+    options.ceres.use_gpu = False
+    options.ceres.solver_options.num_threads = threads
+    refined = pycolmap.Reconstruction(model)
+    config = pycolmap.BundleAdjustmentConfig()
+    for i in refined.reg_image_ids():
+        config.add_image(i)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    # not pycolmap.bundle_adjustment, which turns COLMAP's log on
+    if not pycolmap.create_default_bundle_adjuster(options, config, refined).solve().is_solution_usable():
+        return model
+    for camera in (refined.cameras[identity] for identity in set(photos)):
+        x = camera.principal_point_x / camera.width - 0.5
+        y = camera.principal_point_y / camera.height - 0.5
+        if not (abs(x) < 0.05 and abs(y) < 0.05):  # also refuses NaN
+            return model
+    return refined
 
 
 def placed(model) -> int:

@@ -25,7 +25,16 @@ from fieldstone.core.files import atomic_write_json
 from fieldstone.core.lazy import require
 
 from .photo_features import PhotoFeatures, all_features
-from .photo_mapping import best_model, colour_points, map_photos, placed, turn_upright, verify, write_database
+from .photo_mapping import (
+    best_model,
+    colour_points,
+    map_photos,
+    placed,
+    refine_principal_point,
+    turn_upright,
+    verify,
+    write_database,
+)
 from .photo_pairs import likely_pairs, match, unit_descriptors
 from .photo_report import missing_reasons, shared_features, summary_line
 from .readers.image_folder import image_files
@@ -128,6 +137,7 @@ def _place(
                 map_photos(database, scratch, len(photos), threads=threads, seed=seed, start=best)
             )
             best = again if placed(again) > placed(best) else best
+        best = best and refine_principal_point(best, threads)
     names = [photo.name for photo in photos]
     shared = shared_features(database, names)
     if best is None:

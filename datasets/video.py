@@ -111,34 +111,39 @@ def _write_sharpest(path: Path, folder: Path, bins: int, total: int) -> int:
     return written
 
 
-def _frames(path: Path) -> Iterator[np.ndarray]:
-    """(h, w, 3) uint8 sRGB frames, one at a time; ffmpeg applies the rotation in the file."""
-    import imageio_ffmpeg
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator:
+    import imageio.v2 as imageio
 
-    # the protocols are those a local file needs: a play list must not make ffmpeg fetch from elsewhere
-    reader = imageio_ffmpeg.read_frames(
-        str(path.resolve()), pix_fmt="rgb24", input_params=["-protocol_whitelist", "file"]
-    )
+    with _ffmpeg_errors(path):
+        # the protocol is what a local file needs: a play list must not make ffmpeg fetch from elsewhere
+        reader = imageio.get_reader(
+            str(path.resolve()), "ffmpeg", input_params=["-protocol_whitelist", "file"]
+        )
     try:
-        with _ffmpeg_errors(path):
-            width, height = next(reader)["size"]
-        if not 0 < width * height <= _MAX_PIXELS:
-            raise UserError(f"{path}: frames of {width} x {height} pixels; at most 2^26 are read")
-        while True:
-            with _ffmpeg_errors(path):
-                data = next(reader, None)
-            if data is None:
-                return
-            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        yield reader
     finally:
         reader.close()
 
 
-def _frame_count(path: Path) -> int:
-    import imageio_ffmpeg
+def _frames(path: Path) -> Iterator[np.ndarray]:
+    """(h, w, 3) uint8 sRGB frames, one at a time; ffmpeg applies the rotation in the file."""
+    with _opened(path) as reader:
+        width, height = reader.get_meta_data()["size"]
+        if not 0 < width * height <= _MAX_PIXELS:
+            raise UserError(f"{path}: frames of {width} x {height} pixels; at most 2^26 are read")
+        frames = reader.iter_data()
+        while True:
+            with _ffmpeg_errors(path):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield np.asarray(frame)
 
-    with _ffmpeg_errors(path):
-        return int(imageio_ffmpeg.count_frames_and_secs(str(path.resolve()))[0])
+
+def _frame_count(path: Path) -> int:
+    with _opened(path) as reader, _ffmpeg_errors(path):
+        return int(reader.count_frames())
 
 
 @contextlib.contextmanager
