@@ -15,8 +15,10 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
-from ..mlp.simd import interpolate_row, prefetch, scatter_row
-from .levels import GridLevels
+from fieldstone.core.memory import zeros_in_large_pages
+
+from ..mlp.simd import LANES, dense_corners, hashed_corners, interpolate_row, prefetch, scatter_row
+from .levels import PRIMES, GridLevels
 
 __all__ = ["encode"]
 
@@ -25,115 +27,81 @@ TAKES_KNOWN_VALUES = True
 BLOCK = 64
 """Points whose corner indices are computed together."""
 
-_PRIMES = np.array([1, 2654435761, 805459861, 3674653429], np.uint32)
 
-
-@njit(inline="always")
-def _place(coordinate, scale, smooth):
-    """Cell, position within it, and interpolation weight of the upper corner, along one axis."""
-    position = scale * coordinate + np.float32(0.5)
-    cell = np.floor(position)
-    frac = position - cell
-    weight = frac * frac * (np.float32(3) - np.float32(2) * frac) if smooth else frac
-    return np.uint32(np.int32(cell)), frac, weight
-
-
-@njit(inline="always")
-def _corners(x, start, count, scale, resolution, entries, hashed, smooth, dims, index, weight, frac):
+@njit(cache=True)
+def _corners(x, start, count, scale, factors, entries, hashed, smooth, dims, index, weight, frac, padded):
     """Rows within the level, index (2^D, BLOCK), and weights (2^D, BLOCK) of `count` points from `start`.
 
-    Also leaves frac (D, BLOCK), the position within the cell before smoothing. `dims` is a tuple whose length is D:
-    a length is known when the kernel is compiled, so loops over dimensions or corners are unrolled.
+    Also leaves frac (D, BLOCK), the position within the cell before smoothing. `dims` is a tuple whose length is D: a
+    length is known when the kernel is compiled. `padded` (D, BLOCK) is room for a last block that is not full.
     """
-    one = np.float32(1)
-    start_dim = 3 if len(dims) == 3 else 1
-    if (
-        len(dims) == 3
-    ):  # the common case in one loop that vectorises; other dimensions grow corner by corner below
-        for i in range(count):
-            cx, frac[0, i], wx = _place(x[0, start + i], scale, smooth)
-            cy, frac[1, i], wy = _place(x[1, start + i], scale, smooth)
-            cz, frac[2, i], wz = _place(x[2, start + i], scale, smooth)
-            fy = _PRIMES[1] if hashed else resolution
-            fz = _PRIMES[2] if hashed else np.uint32(resolution * resolution)
-            y0, z0 = np.uint32(cy * fy), np.uint32(cz * fz)
-            x1, y1, z1 = np.uint32(cx + np.uint32(1)), np.uint32(y0 + fy), np.uint32(z0 + fz)
-            if hashed:
-                r00, r10, r01, r11 = y0 ^ z0, y1 ^ z0, y0 ^ z1, y1 ^ z1
-                index[0, i], index[1, i] = cx ^ r00, x1 ^ r00
-                index[2, i], index[3, i] = cx ^ r10, x1 ^ r10
-                index[4, i], index[5, i] = cx ^ r01, x1 ^ r01
-                index[6, i], index[7, i] = cx ^ r11, x1 ^ r11
-            else:
-                r00, r10 = np.uint32(y0 + z0), np.uint32(y1 + z0)
-                r01, r11 = np.uint32(y0 + z1), np.uint32(y1 + z1)
-                index[0, i], index[1, i] = np.uint32(cx + r00), np.uint32(x1 + r00)
-                index[2, i], index[3, i] = np.uint32(cx + r10), np.uint32(x1 + r10)
-                index[4, i], index[5, i] = np.uint32(cx + r01), np.uint32(x1 + r01)
-                index[6, i], index[7, i] = np.uint32(cx + r11), np.uint32(x1 + r11)
-            w00, w10 = (one - wy) * (one - wz), wy * (one - wz)
-            w01, w11 = (one - wy) * wz, wy * wz
-            weight[0, i], weight[1, i] = (one - wx) * w00, wx * w00
-            weight[2, i], weight[3, i] = (one - wx) * w10, wx * w10
-            weight[4, i], weight[5, i] = (one - wx) * w01, wx * w01
-            weight[6, i], weight[7, i] = (one - wx) * w11, wx * w11
+    if count == BLOCK:
+        source, x_row = x.ctypes.data + start * 4, x.shape[1] * 4
     else:
-        for i in range(count):
-            cell, frac[0, i], w = _place(x[0, start + i], scale, smooth)
-            index[0, i], index[1, i] = cell, np.uint32(cell + np.uint32(1))
-            weight[0, i], weight[1, i] = one - w, w
-        stride = resolution
-        for d in range(start_dim, len(dims)):
-            factor = _PRIMES[d] if hashed else stride
-            half = 1 << d
+        for d in range(len(dims)):
             for i in range(count):
-                cell, frac[d, i], w = _place(x[d, start + i], scale, smooth)
-                low = np.uint32(cell * factor)
-                high = np.uint32(low + factor)
-                for c in range(half):
-                    row, product = index[c, i], weight[c, i]
-                    index[half + c, i] = row ^ high if hashed else np.uint32(row + high)
-                    index[c, i] = row ^ low if hashed else np.uint32(row + low)
-                    weight[half + c, i] = product * w
-                    weight[c, i] = product * (one - w)
-            stride = np.uint32(stride * resolution)
-    if hashed:  # a hashed level is full, hence a power of two
-        mask = np.uint32(entries - np.uint32(1))
+                padded[d, i] = x[d, start + i]
+        source, x_row = padded.ctypes.data, BLOCK * 4
+    factor, at_index, at_weight, at_frac = (
+        factors.ctypes.data, index.ctypes.data, weight.ctypes.data, frac.ctypes.data
+    )  # fmt: skip
+    largest = np.uint32(0)
+    for i in range(0, count, LANES):
+        if hashed:
+            hashed_corners(
+                source + i * 4, x_row, scale, factor, entries, smooth,
+                at_index + i * 4, at_weight + i * 4, at_frac + i * 4, BLOCK * 4, dims,
+            )  # fmt: skip
+        else:
+            row = dense_corners(
+                source + i * 4, x_row, scale, factor, entries, smooth,
+                at_index + i * 4, at_weight + i * 4, at_frac + i * 4, BLOCK * 4, dims,
+            )  # fmt: skip
+            largest = max(largest, row)
+    if largest >= entries:  # only for points outside [0, 1]
         for c in range(1 << len(dims)):
             for i in range(count):
-                index[c, i] = index[c, i] & mask
-    else:  # inside [0, 1] an index passes the end by less than one table; a division only where that is not enough
-        for c in range(1 << len(dims)):
-            beyond = np.uint32(0)
-            for i in range(count):
-                row = index[c, i]
-                row = min(
-                    row, np.uint32(row - entries)
-                )  # the difference wraps to a large number where row < entries
-                index[c, i] = row
-                beyond = max(beyond, row)
-            if beyond >= entries:
-                for i in range(count):
-                    index[c, i] = index[c, i] % entries
+                index[c, i] = index[c, i] % entries
+
+
+@njit(cache=True)
+def _stream_in(table, begin, end, points, sink):
+    """Reads table[begin:end] in memory order, if `points` random look-ups would touch most of its lines anyway.
+
+    A level's table has usually been pushed out to memory since it was last used, and a stream of lines arrives several
+    times faster than the same lines in random order (plain loads: prefetch instructions do not start the stream). A point
+    touches about 4.5 lines of a hashed level. `sink` (1,) takes a sum, so that the loads are not optimised away.
+    """
+    if 64 * points > end - begin:
+        total = np.float32(0)
+        for i in range(begin, end, 16):
+            total += table[i]
+        sink[0] += total
 
 
 @njit(cache=True, fastmath={"contract"})
 def _forward_range(
-    x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, first, last
+    x, table, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, y, first, last
 ):  # fmt: skip
     n = x.shape[1]
     corners, width = len(corner_tuple), len(features)
     index = np.empty((corners, BLOCK), np.uint32)
     weight = np.empty((corners, BLOCK), np.float32)
     frac = np.empty((len(dims), BLOCK), np.float32)
+    padded = np.zeros((len(dims), BLOCK), np.float32)
+    sink = np.zeros(1, np.float32)
     index_address, weight_address, out = index.ctypes.data, weight.ctypes.data, y.ctypes.data
     for level in range(len(scale)):
         address = table.ctypes.data + offset[level] * width * 4
+        # each worker its share: all workers are on the same level at about the same time
+        size = np.int64(entries[level]) * width
+        begin = offset[level] * width
+        _stream_in(table, begin + size * first // n, begin + size * last // n, last - first, sink)
         for start in range(first, last, BLOCK):
             count = min(BLOCK, last - start)
             _corners(
-                x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                smooth, dims, index, weight, frac,
+                x, start, count, scale[level], factors[level], entries[level], hashed[level],
+                smooth, dims, index, weight, frac, padded,
             )  # fmt: skip
             if hashed[level]:  # x-neighbours nearly always share a cache line: the first prime is 1
                 for c in range(0, corners, 2):
@@ -148,20 +116,23 @@ def _forward_range(
 
 @njit(cache=True, fastmath={"contract"})
 def _scatter_level(
-    x, dy, level, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dtable
+    x, dy, level, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, dtable
 ):  # fmt: skip
     n = x.shape[1]
     corners, width = len(corner_tuple), len(features)
     index = np.empty((corners, BLOCK), np.uint32)
     weight = np.empty((corners, BLOCK), np.float32)
     frac = np.empty((len(dims), BLOCK), np.float32)
+    padded = np.zeros((len(dims), BLOCK), np.float32)
     index_address, weight_address, source = index.ctypes.data, weight.ctypes.data, dy.ctypes.data
     address = dtable.ctypes.data + offset[level] * width * 4
+    begin = offset[level] * width
+    _stream_in(dtable, begin, begin + np.int64(entries[level]) * width, n, np.zeros(1, np.float32))
     for start in range(0, n, BLOCK):
         count = min(BLOCK, n - start)
         _corners(
-            x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-            smooth, dims, index, weight, frac,
+            x, start, count, scale[level], factors[level], entries[level], hashed[level],
+            smooth, dims, index, weight, frac, padded,
         )  # fmt: skip
         if hashed[level]:
             for c in range(0, corners, 2):
@@ -176,20 +147,21 @@ def _scatter_level(
 
 @njit(cache=True, fastmath={"contract"})
 def _input_gradient_range(
-    x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, first, last
+    x, table, dy, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, first, last
 ):  # fmt: skip
     corners, width = len(corner_tuple), len(features)
     index = np.empty((corners, BLOCK), np.uint32)
     weight = np.empty((corners, BLOCK), np.float32)
     frac = np.empty((len(dims), BLOCK), np.float32)
+    padded = np.zeros((len(dims), BLOCK), np.float32)
     value = np.empty(corners, np.float32)
     for level in range(len(scale)):
         base = offset[level] * width
         for start in range(first, last, BLOCK):
             count = min(BLOCK, last - start)
             _corners(
-                x, start, count, scale[level], resolution[level], entries[level], hashed[level],
-                smooth, dims, index, weight, frac,
+                x, start, count, scale[level], factors[level], entries[level], hashed[level],
+                smooth, dims, index, weight, frac, padded,
             )  # fmt: skip
             for i in range(count):
                 for c in range(corners):
@@ -221,39 +193,39 @@ def _input_gradient_range(
 
 @njit(parallel=True, cache=True)
 def _forward(
-    x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y, workers
+    x, table, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, y, workers
 ):  # fmt: skip
     n = x.shape[1]
     for worker in prange(workers):
         _forward_range(
-            x, table, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, y,
+            x, table, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, y,
             worker * n // workers, (worker + 1) * n // workers,
         )  # fmt: skip
 
 
 @njit(parallel=True, cache=True)
 def _table_gradient(
-    x, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, order, dtable
+    x, dy, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, order, dtable
 ):  # fmt: skip
     """dtable (P,) += gradient; `order` (workers, levels at most) names the levels each worker owns, -1 for none."""
     for worker in prange(order.shape[0]):
         for turn in range(order.shape[1]):
             if order[worker, turn] >= 0:
                 _scatter_level(
-                    x, dy, order[worker, turn], scale, resolution, entries, offset, hashed,
+                    x, dy, order[worker, turn], scale, factors, entries, offset, hashed,
                     smooth, dims, features, corner_tuple, dtable,
                 )  # fmt: skip
 
 
 @njit(parallel=True, cache=True)
 def _input_gradient(
-    x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, workers
+    x, table, dy, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, dx, workers
 ):  # fmt: skip
     """dx (D, n), which comes in as zeros."""
     n = x.shape[1]
     for worker in prange(workers):
         _input_gradient_range(
-            x, table, dy, scale, resolution, entries, offset, hashed, smooth, dims, features, corner_tuple, dx,
+            x, table, dy, scale, factors, entries, offset, hashed, smooth, dims, features, corner_tuple, dx,
             worker * n // workers, (worker + 1) * n // workers,
         )  # fmt: skip
 
@@ -277,10 +249,19 @@ def _owners(levels: GridLevels, workers: int) -> np.ndarray:
     return order
 
 
+def _factors(levels: GridLevels) -> np.ndarray:
+    """(L, D) uint32: what a cell's coordinates are multiplied by, primes or the strides of a row-major level."""
+    exponents = np.arange(levels.dims)
+    strides = [[int(r) ** int(e) & 0xFFFFFFFF for e in exponents] for r in levels.resolution]
+    primes = list(PRIMES[: levels.dims])
+    rows = [primes if hashed else row for hashed, row in zip(levels.hashed, strides, strict=True)]
+    return np.array(rows, np.uint32)
+
+
 def _arguments(levels: GridLevels, interpolation: str) -> tuple:
     return (
         levels.scale.astype(np.float32),
-        levels.resolution.astype(np.uint32),
+        _factors(levels),
         levels.entries.astype(np.uint32),
         levels.offset.astype(np.int64),
         levels.hashed,
@@ -326,7 +307,7 @@ class _Encode(torch.autograd.Function):
             if in_place and ctx.parameter.grad is not None:
                 buffer = ctx.parameter.grad
             else:
-                buffer = torch.zeros_like(table)
+                buffer = zeros_in_large_pages(table.shape)
                 if in_place:
                     ctx.parameter.grad = buffer
                 else:

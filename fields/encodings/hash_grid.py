@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fieldstone.core.backends import Backend, Backends, missing_module
 from fieldstone.core.errors import UserError
+from fieldstone.core.memory import zeros_in_large_pages
 
 from .levels import GridLevels
 
@@ -68,7 +69,8 @@ class HashGrid(nn.Module):
         uniform = torch.rand(
             self.levels.parameters, generator=generator, device=generator.device if generator else None
         )
-        self.table = nn.Parameter((uniform * (2 * _START) - _START).to(device))
+        values = zeros_in_large_pages(uniform.shape).copy_(uniform * (2 * _START) - _START)
+        self.table = nn.Parameter(values.to(device))
 
     @property
     def output_size(self) -> int:

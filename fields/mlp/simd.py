@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 
 __all__ = [
     "LANES",
+    "dense_corners",
+    "hashed_corners",
     "interpolate_row",
     "prefetch",
     "scatter_row",
@@ -242,3 +244,94 @@ def scatter_row(typingctx, table, index, weight, stride, source, source_stride, 
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+_I32 = ir.IntType(32)
+
+
+def _splat_int(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    vector = ir.VectorType(_I32, lanes)
+    single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * lanes))
+
+
+def _make_corners(hashed: bool):
+    """The rows and weights of all corners of `LANES` points: (x, x_row, scale, factors, entries, smooth, index, weight, frac, stride,
+    dims) -> the largest row.
+
+    Coordinate d of the points lies at x + d * x_row, all addresses in bytes; `factors` points to one uint32 a dimension (hash
+    primes, or strides of a row-major level). Corner c goes to index + c * stride and weight + c * stride, the position within the
+    cell to frac + d * stride. Corner bit d is the upper side along dimension d. `dims` is a tuple of that length.
+    """
+    lanes = LANES
+    floats, ints = ir.VectorType(_F32, lanes), ir.VectorType(_I32, lanes)
+
+    @intrinsic
+    def corners(typingctx, x, x_row, scale, factors, entries, smooth, index, weight, frac, stride, dims):
+        i64 = types.int64
+        signature = types.uint32(
+            i64, i64, types.float32, i64, types.uint32, types.boolean, i64, i64, i64, i64, dims
+        )
+        count = dims.count
+
+        def codegen(context, builder, signature, arguments):
+            x, x_row, scale, factors, entries, smooth, index, weight, frac, stride = arguments[:10]
+
+            def function(name, result, operands):
+                kind = ir.FunctionType(result, operands)
+                return cgutils.get_or_insert_function(builder.module, kind, name)
+
+            fma = function(f"llvm.fma.v{lanes}f32", floats, [floats] * 3)
+            floor = function(f"llvm.floor.v{lanes}f32", floats, [floats])
+            smaller = function(f"llvm.umin.v{lanes}i32", ints, [ints] * 2)
+            larger = function(f"llvm.umax.v{lanes}i32", ints, [ints] * 2)
+            largest = function(f"llvm.vector.reduce.umax.v{lanes}i32", _I32, [ints])
+
+            def constant(value):
+                return ir.Constant(floats, [value] * lanes)
+
+            slope = _splat(builder, scale, lanes)
+            rows: list[ir.Value] = []
+            shares: list[ir.Value] = []
+            for d in range(count):
+                coordinate = builder.load(_strided(builder, x, x_row, d, floats), align=4)
+                position = builder.call(fma, [slope, coordinate, constant(0.5)])
+                cell = builder.call(floor, [position])
+                inside = builder.fsub(position, cell)
+                builder.store(inside, _strided(builder, frac, stride, d, floats), align=4)
+                square = builder.fmul(inside, inside)
+                curve = builder.fmul(square, builder.call(fma, [constant(-2.0), inside, constant(3.0)]))
+                upper = builder.select(smooth, curve, inside)
+                lower = builder.fsub(constant(1.0), upper)
+                address = _strided(builder, factors, ir.Constant(_I64, 4), d, _I32)
+                factor = _splat_int(builder, builder.load(address, align=4), lanes)
+                low = builder.mul(builder.fptosi(cell, ints), factor)
+                high = builder.add(low, factor)
+                if d == 0:
+                    rows, shares = [low, high], [lower, upper]
+                else:
+                    join = builder.xor if hashed else builder.add
+                    rows = [join(row, side) for side in (low, high) for row in rows]
+                    shares = [builder.fmul(share, side) for side in (lower, upper) for share in shares]
+            size = _splat_int(builder, entries, lanes)
+            mask = builder.sub(size, ir.Constant(ints, [1] * lanes))
+            most = ir.Constant(ints, [0] * lanes)
+            for c in range(1 << count):
+                if hashed:  # a hashed level is full, hence a power of two
+                    row = builder.and_(rows[c], mask)
+                else:  # the difference wraps to a large number where the row is inside already
+                    row = builder.call(smaller, [rows[c], builder.sub(rows[c], size)])
+                    most = builder.call(larger, [most, row])
+                builder.store(row, _strided(builder, index, stride, c, ints), align=4)
+                builder.store(shares[c], _strided(builder, weight, stride, c, floats), align=4)
+            return ir.Constant(_I32, 0) if hashed else builder.call(largest, [most])
+
+        return signature, codegen
+
+    return corners
+
+
+hashed_corners = _make_corners(hashed=True)
+"""Rows by hashing: coordinates times primes, joined by exclusive or, modulo a power of two."""
+dense_corners = _make_corners(hashed=False)
+"""Rows in row-major order, one table length taken off where they pass the end; a result >= entries asks for a true modulo."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fieldstone.core.backends import Backend, Backends
+from fieldstone.core.memory import zeros_in_large_pages
 
 __all__ = ["ADAM", "AdamState", "GridAdam", "bias_corrections"]
 
@@ -69,9 +70,9 @@ class GridAdam:
         self._corrections = bias_corrections(betas)
         self._states = [
             AdamState(
-                torch.zeros_like(p.detach()),
-                torch.zeros_like(p.detach()),
-                torch.zeros_like(p, dtype=torch.int32),
+                _zeros(p, torch.float32),
+                _zeros(p, torch.float32),
+                _zeros(p, torch.int32),
             )
             for group in self.groups
             for p in group["params"]
@@ -126,3 +127,7 @@ class GridAdam:
                         f"optimiser state {number}.{name}: wanted {tuple(target.shape)}, found {found}"
                     )
                 target.copy_(source)
+
+
+def _zeros(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    return zeros_in_large_pages(parameter.shape, dtype).to(parameter.device)
