@@ -77,7 +77,7 @@ def place_photos(
 
     Photos are matched (see `photo_pairs`) and placed by COLMAP's incremental mapper (Schoenberger and Frahm
     2016). If that places fewer than 80 % of them, all is done again with more features and pairs, then with
-    the global mapper (Pan et al. 2024), and the largest result is kept; photos still missing are tried again
+    the global mapper (Pan et al. 2024), of which two the larger result is kept; photos still missing are tried again
     with half the matches asked for. The world is turned so that +z is up (`turn_upright`); its unit stays what
     the mapper chose.
 
