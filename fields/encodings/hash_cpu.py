@@ -287,7 +287,8 @@ class _Encode(torch.autograd.Function):
         if known is None:
             points = x.detach().t().contiguous().numpy()
             y = np.empty((len(levels.scale) * levels.features, x.shape[0]), np.float32)
-            _forward(points, table.detach().numpy(), *arguments, y, get_num_threads())
+            if x.shape[0]:
+                _forward(points, table.detach().numpy(), *arguments, y, get_num_threads())
             result = torch.from_numpy(y).t()
         else:
             result = known.view_as(known)

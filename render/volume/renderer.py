@@ -19,6 +19,9 @@ from .stepping import Stepping
 
 __all__ = ["Colour", "Geometry", "RenderedRays", "VolumeRenderer"]
 
+WAVES = (12, 12, 24, 4096)
+"""Samples of a ray, at most, in each wave of a training step's light pass."""
+
 Geometry = Callable[[Tensor], tuple[Tensor, Tensor]]
 Colour = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -48,6 +51,8 @@ class VolumeRenderer:
     near: float = 0.0
     early_stop: float = 1e-4
     """A ray ends where less light than this is left."""
+    minimum_alpha: float = 0.0
+    """Training leaves samples out that are more transparent than this."""
     backend: str = "auto"
 
     def train(
@@ -66,26 +71,9 @@ class VolumeRenderer:
         stay, not to compute them twice. Differentiable through geometry and colour; and with respect to origins and
         directions where they require a gradient.
         """
-        samples = march(
-            origins,
-            directions,
-            self.occupancy,
-            self.stepping,
-            near=self.near,
-            jitter=jitter,
-            backend=self.backend,
+        samples, known, marched = self._light_pass(
+            origins.detach(), directions.detach(), jitter, look or (lambda p: (geometry(p, None)[0], None))
         )
-        marched, known = len(samples), None
-        if marched:
-            with torch.no_grad():
-                density, known = (
-                    look(samples.positions) if look else (geometry(samples.positions, None)[0], None)
-                )
-                light, _ = transmittance(density, samples.length, samples.starts, backend=self.backend)
-            kept = torch.nonzero(light > self.early_stop)[:, 0]
-            if len(kept) < marched:
-                samples = _keep(samples, kept)
-                known = None if known is None else _columns(known, kept)
         positions = samples.positions
         if origins.requires_grad or directions.requires_grad:
             ray = samples.ray.long()
@@ -99,6 +87,42 @@ class VolumeRenderer:
             samples,
             marched,
         )
+
+    @torch.no_grad()
+    def _light_pass(
+        self, origins: Tensor, directions: Tensor, jitter: Tensor, look: Geometry
+    ) -> tuple[Samples, Tensor | None, int]:
+        """The samples that light reaches, what `look` knows of them, and how many were looked at.
+
+        In waves: most rays end in the first ones, and what lies behind their surface is never looked at.
+        """
+        rays, device = len(origins), origins.device
+        alive = torch.arange(rays, device=device)
+        first, light = None, torch.ones(rays, device=device)
+        found: list[tuple[Samples, Tensor, Tensor, Tensor | None]] = []
+        marched = 0
+        for limit in WAVES:
+            samples = march(
+                origins[alive], directions[alive], self.occupancy, self.stepping,
+                near=self.near, jitter=jitter[alive], first=first, limit=limit, backend=self.backend,
+            )  # fmt: skip
+            if len(samples):
+                marched += len(samples)
+                density, known = look(samples.positions)
+                reaching, left = transmittance(
+                    density, samples.length, samples.starts, initial=light[alive], backend=self.backend
+                )
+                counts = reaching > self.early_stop
+                if self.minimum_alpha > 0:
+                    counts &= density * samples.length > self.minimum_alpha
+                index = torch.nonzero(counts)[:, 0]
+                found.append((samples, index, alive[samples.ray[index].long()], known))
+                light[alive] = left
+            going = torch.isfinite(samples.resume) & (light[alive] > self.early_stop)
+            alive, first = alive[going], samples.resume[going]
+            if len(alive) == 0:
+                break
+        return *_merge(found, rays, device), marched
 
     @torch.no_grad()
     def render(
@@ -192,21 +216,48 @@ class VolumeRenderer:
 
 def _columns(features: Tensor, index: Tensor) -> Tensor:
     """features[index], kept feature-major where it was."""
-    if features.t().is_contiguous():
-        return features.t().index_select(1, index).t()
+    if features.device.type == "cpu" and features.dtype == torch.float32 and features.t().is_contiguous():
+        from .columns_cpu import select_columns
+
+        return select_columns(features.t(), index).t()
     return features[index]
 
 
-def _keep(samples: Samples, index: Tensor) -> Samples:
-    """The samples at `index` (m,), increasing."""
-    counted = torch.zeros(len(samples) + 1, dtype=torch.int64, device=index.device)
-    counted[index + 1] = 1
-    counted = counted.cumsum(0)
-    return Samples(
-        counted[samples.starts],
-        samples.ray[index],
-        samples.distance[index],
-        samples.length[index],
-        _columns(samples.positions, index),
-        samples.resume,
+def _merge(
+    found: list[tuple[Samples, Tensor, Tensor, Tensor | None]], rays: int, device: torch.device
+) -> tuple[Samples, Tensor | None]:
+    """One packed set of samples out of waves: (samples, which of them, the ray of each, known values), nearest first."""
+    counts = [torch.bincount(ray, minlength=rays) for _, _, ray, _ in found]
+    starts = torch.zeros(rays + 1, dtype=torch.int64, device=device)
+    if found:
+        starts[1:] = torch.stack(counts).sum(0).cumsum(0)
+    n = int(starts[-1])
+    ray_of = torch.empty(n, dtype=torch.int32, device=device)
+    distance, length = torch.empty(n, device=device), torch.empty(n, device=device)
+    positions = torch.empty(3, n, device=device)
+    keeps = found and found[0][3] is not None
+    known = torch.empty(found[0][3].shape[1], n, device=device) if keeps else None
+    begin = starts[:-1].clone()
+    for (samples, index, ray, values), count in zip(found, counts, strict=True):
+        rank = torch.arange(len(ray), device=device) - (count.cumsum(0) - count)[ray]
+        place = begin[ray] + rank
+        ray_of[place] = ray.int()
+        distance[place], length[place] = samples.distance[index], samples.length[index]
+        _move_columns(samples.positions.t(), index, place, positions)
+        if known is not None:
+            _move_columns(values.t(), index, place, known)
+        begin += count
+    resume = torch.full((rays,), torch.inf, dtype=torch.float64, device=device)
+    return (
+        Samples(starts, ray_of, distance, length, positions.t(), resume),
+        None if known is None else known.t(),
     )
+
+
+def _move_columns(source: Tensor, index: Tensor, place: Tensor, out: Tensor) -> None:
+    if out.device.type == "cpu" and source.is_contiguous():
+        from .columns_cpu import move_columns
+
+        move_columns(source, index, place, out)
+    else:
+        out[:, place] = source[:, index]

@@ -58,6 +58,8 @@ class HashGridSettings:
     """Occupancy cubes, each twice as wide as the one before; None: 1 bounded, 6 unbounded."""
     near: float | None = None
     """Nearest distance seen, in sides of the field cube; None: 0 bounded, 0.02 unbounded."""
+    minimum_alpha: float = 0.0
+    """Samples more transparent than this are left out of a step once the scene has settled (from step 256)."""
     huber: float = 0.1
     """Where the loss turns from quadratic to linear (differences of sRGB values)."""
     distortion: float | None = None
@@ -147,6 +149,7 @@ class HashGridMethod:
         occupancy = self.renderer.occupancy
         # while nearly all of space counts as occupied, long steps leave the sample budget to many rays
         self.renderer.stepping = self._stepping(next((n for until, n in COARSE if step < until), 1))
+        self.renderer.minimum_alpha = self.options.minimum_alpha if step >= COARSE[-1][0] else 0.0
         if step == 0 and not self.capture.extent.bounded:
             self._close_unseen()
         interval = 8 if step < 256 else 16

@@ -199,8 +199,10 @@ class _Sitting:
             position.window[name] = position.window.get(name, 0.0) + float(number)
 
     def _gradients_finite(self) -> bool:
-        # a sum is not finite when an entry is not, and needs no second buffer of the table's size
-        sums = [p.grad.sum() for group in self.groups for p in group.parameters if p.grad is not None]
+        # a sum is not finite when an entry is not. Tables are not read for it, that would cost as much as their update: what
+        # reaches a table has come through the heads, and shows in their gradients
+        groups = [group for group in self.groups if not group.sparse] or self.groups
+        sums = [p.grad.sum() for group in groups for p in group.parameters if p.grad is not None]
         return not sums or bool(torch.isfinite(torch.stack([s.float() for s in sums])).all())
 
     def _report(self, share: float) -> None:
