@@ -121,7 +121,9 @@ def render_path(
     with movie(out, views.fps if fps is None else fps) as write:
         for index in range(total):
             with torch.no_grad():
-                view = scene.render_view(views.cameras, index, background=background)
+                view = scene.render_view(
+                    views.cameras, index, background=background, normals=output == "normals"
+                )
             if near is None:
                 # one range for all frames, or the colours would flicker
                 near, far = _z_range(view["z_depth"])

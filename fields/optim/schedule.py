@@ -10,7 +10,7 @@ __all__ = ["learning_rate_factor"]
 def learning_rate_factor(
     progress: float,  # share of the budget that is used, in [0, 1]
     step: int,
-    warmup_steps: int = 100,
+    warmup_steps: int = 30,
     hold: float = 0.25,
     final: float = 0.03,
 ) -> float:

@@ -113,6 +113,6 @@ def test_empty_group_and_wild_betas_are_refused():
 
 def test_schedule_warms_up_holds_and_decays():
     factors = [learning_rate_factor(step / 1000, step) for step in range(1001)]
-    assert factors[0] == pytest.approx(0.01) and factors[150] == 1.0
+    assert factors[0] == pytest.approx(1 / 30) and factors[150] == 1.0
     assert factors[1000] == pytest.approx(0.03)
     assert all(a >= b for a, b in itertools.pairwise(factors[250:]))

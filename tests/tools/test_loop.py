@@ -177,7 +177,8 @@ class Announced(TinyMethod):
             print("training", flush=True)
 run = Run.open(sys.argv[1])
 outcome = train(Announced(None, {"cells": 64}, seed=3, device="cpu"), run, steps=int(sys.argv[2]),
-checkpoint_seconds=0.02) print("step", outcome.step, flush=True)
+checkpoint_seconds=0.02)
+print("step", outcome.step, flush=True)
 """
 
 

@@ -97,7 +97,7 @@ class TinyScene:
         self.method = method
 
     @torch.no_grad()
-    def render_view(self, cameras, index: int, *, background=None) -> dict[str, Tensor]:
+    def render_view(self, cameras, index: int, *, background=None, normals=False) -> dict[str, Tensor]:
         width, height = (int(v) for v in cameras.sizes[index])
         rows, columns = np.mgrid[:height, :width]
         where = torch.tensor(

@@ -56,11 +56,11 @@ class FieldScene:
         index: int,
         *,
         background: object = None,  # "white", "black", (r, g, b); None: the capture's, else black
-        normals: bool = True,
+        normals: bool = False,
     ) -> dict[str, Tensor]:
         """Pictures of camera `index`, on the CPU: colour (h, w, 3) sRGB in [0, 1], opacity (h, w), z_depth and
-        z_depth_median (h, w) in source units (0 where nothing is seen), and normals (h, w, 3) unit in the source frame
-        unless `normals` is False (they cost a second look at the density)."""
+        z_depth_median (h, w) in source units (0 where nothing is seen), and with `normals` (a second look at the density)
+        normals (h, w, 3) unit in the source frame."""
         width, height = cameras.size(index)
         rays = cameras.image_rays(index)
         seen = rays.directions.isfinite().all(dim=1)

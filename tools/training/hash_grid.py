@@ -58,7 +58,7 @@ class HashGridSettings:
     """Occupancy cubes, each twice as wide as the one before; None: 1 bounded, 6 unbounded."""
     near: float | None = None
     """Nearest distance seen, in sides of the field cube; None: 0 bounded, 0.02 unbounded."""
-    minimum_alpha: float = 0.0
+    minimum_alpha: float = 2e-3
     """Samples more transparent than this are left out of a step once the scene has settled (from step 256)."""
     huber: float = 0.1
     """Where the loss turns from quadratic to linear (differences of sRGB values)."""

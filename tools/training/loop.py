@@ -33,7 +33,9 @@ __all__ = ["METHOD_PREFIX", "Outcome", "select", "train"]
 METHOD_PREFIX = "method."
 _OPTIMISER_PREFIX = "optimiser."
 _MOST_SKIPPED_IN_A_ROW = 50
-_PREVIEW_AT = (0.05, 0.2, 0.5, 1.0)
+_PREVIEW_AT = (0.2, 0.5, 1.0)
+_PREVIEW_FROM_STEP = 300
+"""Before it a scene may still be fog all over, and a picture of fog costs more than the training so far."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class _Sitting:
                 position.elapsed = time.perf_counter() - clock
                 share = self.budget.progress(position.step, position.elapsed)
                 self._report(share)
-                if previews and share >= previews[0]:
+                if previews and share >= previews[0] and (position.step >= _PREVIEW_FROM_STEP or share >= 1):
                     previews = [mark for mark in previews if mark > share]
                     began = time.perf_counter()
                     self.preview(position.step)

@@ -35,7 +35,9 @@ class ParameterGroup:
 class SceneModel(Protocol):
     """A trained scene, as rendering, evaluation and mesh export take it; all in the source frame and unit."""
 
-    def render_view(self, cameras: object, index: int, *, background: object = None) -> dict[str, Tensor]: ...
+    def render_view(
+        self, cameras: object, index: int, *, background: object = None, normals: bool = False
+    ) -> dict[str, Tensor]: ...
 
     def density(self, points: Tensor) -> Tensor: ...
 
