@@ -104,13 +104,13 @@ def test_a_training_leaves_a_whole_run(trained, capture):
     assert run.config["settings"]["cells"] == 16, "defaults are filled in"
     assert str(capture.parent) not in (trained / "config.json").read_text(), "paths inside are relative"
     assert run.metrics()[-1]["step"] == 300
-    assert len(list(run.previews.glob("step_*.jpg"))) == PREVIEWS
+    assert len(list(run.previews.glob("step_*.jpg"))) == 1, "one at the end: the run is too short for more"
 
 
 def test_the_report_needs_no_other_file(trained):
     page = (trained / "report.html").read_text()
     assert page.count("<svg") == 4
-    assert page.count("data:image/jpeg;base64,") == 3 * 3 + PREVIEWS, "three held-out views and the previews"
+    assert page.count("data:image/jpeg;base64,") == 3 * 3 + 1, "three held-out views, one preview"
     assert "Held-out views" in page
     assert "http" not in page
     assert "<script" not in page

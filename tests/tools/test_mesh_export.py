@@ -49,7 +49,7 @@ class SoftBall:
     def core_box(self):
         return np.stack([CENTRE - 1, CENTRE + 1])
 
-    def render_view(self, cameras, index, *, background=None):
+    def render_view(self, cameras, index, *, background=None, normals=False):
         rays = cameras.image_rays(index)
         width, height = (int(v) for v in cameras.sizes[index])
         middle = (torch.from_numpy(CENTRE) - rays.origins[0].double()).norm().item()

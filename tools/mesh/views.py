@@ -19,7 +19,9 @@ __all__ = ["Sightings", "MeshableScene", "cameras_around", "see_surface", "sprea
 class MeshableScene(Protocol):
     """What a mesh is taken from; everything in the source frame and unit."""
 
-    def render_view(self, cameras: Cameras, index: int, *, background: object = None) -> dict[str, Tensor]:
+    def render_view(
+        self, cameras: Cameras, index: int, *, background: object = None, normals: bool = False
+    ) -> dict[str, Tensor]:
         """Needs "colour" (h, w, 3), "opacity" (h, w) and "z_depth_median" (h, w), 0 where nothing is."""
 
     def density(self, points: Tensor) -> Tensor:
