@@ -1,4 +1,4 @@
-"""The README's picture: a held-out view of a run as truth, rendering, z_depth and normals.
+"""The README's picture: a held-out view of a run as truth, rendering and z_depth.
 
 python -m benchmarks.picture RUN [--view 3] [--out docs/images/bundled.png]
 """
@@ -27,13 +27,12 @@ def main() -> None:
     capture = run.capture()
     index = int(capture.splits["test"][arguments.view])
     colour, _, background = truth(capture, index)
-    view = run.scene().render_view(capture.cameras, index, background=background, normals=True)
+    view = run.scene().render_view(capture.cameras, index, background=background)
     z, seen = view["z_depth_median"].numpy(), view["opacity"].numpy()
     hit = seen > 0.5
     near, far = np.percentile(z[hit], [1, 99])
     grey = np.where(hit, 1 - 0.8 * np.clip((z - near) / (far - near), 0, 1), 1)
-    normals = np.where(hit[..., None], view["normals"].numpy() / 2 + 0.5, 1)
-    parts = [colour, view["colour"].numpy(), np.repeat(grey[..., None], 3, 2), normals]
+    parts = [colour, view["colour"].numpy(), np.repeat(grey[..., None], 3, 2)]
     sheet = (np.concatenate(parts, axis=1).clip(0, 1) * 255 + 0.5).astype(np.uint8)
     with atomic_path(arguments.out) as temporary:
         imageio.imwrite(temporary, sheet)
