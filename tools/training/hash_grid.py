@@ -46,7 +46,7 @@ class HashGridSettings:
     learning_rate: float = 1e-2
     head_learning_rate: float = 1e-2
     head_weight_decay: float = 1e-6
-    samples: int = 1 << 16
+    samples: int = 1 << 15
     """Samples a step trains on; the number of rays follows from it."""
     most_rays: int = 1 << 15
     occupancy_resolution: int = 128
