@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Extent", "cube_around", "extent_from_cameras", "focus_point"]
+__all__ = ["Extent", "cube_around", "extent_from_cameras"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,14 @@ class Extent:
         return Extent(np.array(value["centre"], float), float(value["half_side"]), bool(value["bounded"]))
 
 
-def focus_point(
+def _meeting_point(
     origins: np.ndarray,  # (n, 3)
     directions: np.ndarray,  # (n, 3) unit
 ) -> tuple[np.ndarray, float]:
     """The point nearest to all optical axes, and how well they fix it.
+
+    `render.cameras.focus_point` asks the same for a camera path, where a point is wanted whatever the cameras do; here
+    it must not follow the few that look elsewhere, and it must be known when there is none.
 
     Least squares on the distances to the lines, iterated with weights 1 / distance (so the sum of distances
     is minimised and a few cameras that look elsewhere do not pull). The second value is the smallest
@@ -103,7 +106,7 @@ def extent_from_cameras(
         points = points[np.isfinite(points).all(axis=1)]
         points = points if len(points) >= 20 else None
 
-    focus, angular_spread = focus_point(origins, directions)
+    focus, angular_spread = _meeting_point(origins, directions)
     along = np.einsum("ni,ni->n", focus - origins, directions)
     if angular_spread < 0.04:
         return _forward(origins, directions, points, near_far, spread)

@@ -8,6 +8,7 @@ distorted: cameras carry their lens. COLMAP's own masks (masks/<image>.png, zero
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from fieldstone.core.errors import UserError
@@ -106,6 +107,9 @@ def _find_images(
     above = [model, *list(model.resolve().parents)[:3]]
     candidates = [c for folder in dict.fromkeys([path, *above]) for c in image_folders(folder, downscale)]
     candidates += [
+        (named, 1.0) for folder in dict.fromkeys([path, *above]) if (named := _named_folder(folder))
+    ]
+    candidates += [
         (folder, 1.0) for folder in dict.fromkeys([path, *above])
     ]  # photos lie loose beside the model
     for folder, reduced in candidates:
@@ -118,6 +122,16 @@ def _find_images(
             "put the photos in a folder named images beside sparse"
         )
     return best
+
+
+def _named_folder(project: Path) -> Path | None:
+    """The folder of photos that a project of ours names, for systems where it could not be linked to."""
+    try:
+        record = json.loads((project / "project.json").read_text("utf-8"))
+        folder = project / record["images"]
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError, KeyError, TypeError):  # not a project of ours
+        return None
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fieldstone.core.memory import zeros_in_large_pages
 
-from ..mlp.simd import LANES, dense_corners, hashed_corners, interpolate_row, prefetch, scatter_row
+from ..mlp.simd import dense_corners, hashed_corners, interpolate_row, prefetch, scatter_row
+from ..vector_ir import LANES
 from .levels import PRIMES, GridLevels
 
 __all__ = ["encode"]

@@ -11,27 +11,37 @@ from torch import Tensor, nn
 from fieldstone.core.backends import Backend, Backends
 from fieldstone.core.errors import UserError
 
-__all__ = ["MLP", "PRECISIONS", "Mlp", "has_bfloat16", "resolve_precision"]
+__all__ = ["MLP", "MLP_BFLOAT16", "PRECISIONS", "Mlp", "has_bfloat16", "resolve_precision"]
 
 MLP = Backends("mlp")
 MLP.add(Backend("cpu", "fieldstone.fields.mlp.mlp_cpu", ("cpu",)))
 MLP.add(Backend("reference", "fieldstone.fields.mlp.mlp_reference", ("cpu", "cuda")))
 
+
+def _no_bfloat16_kernel() -> str | None:
+    from .simd_bfloat16 import available
+
+    return None if available() else "this CPU has no AVX-512 BF16"
+
+
+MLP_BFLOAT16 = Backends("bfloat16 mlp")
+MLP_BFLOAT16.add(
+    Backend("cpu", "fieldstone.fields.mlp.mlp_cpu_bfloat16", ("cpu",), unavailable=_no_bfloat16_kernel)
+)
+MLP_BFLOAT16.add(Backend("reference", "fieldstone.fields.mlp.mlp_reference", ("cpu", "cuda")))
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16, AMX, or the Arm BF16 extension)."""
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
+    """Whether this CPU multiplies bfloat16 in hardware that our kernel uses (AVX-512 BF16)."""
+    return _no_bfloat16_kernel() is None
 
 
 def resolve_precision(name: str, device: str = "cpu") -> str:
     """The arithmetic behind `name`: "auto" is bfloat16 on CPUs that have it, else float32.
 
-    bfloat16 may be forced anywhere (without hardware it is slow, and a warning is the caller's business).
+    bfloat16 may be forced anywhere; without our kernel torch does it, which is slower than our float32 (measured).
     """
     if name not in PRECISIONS:
         raise UserError(f"unknown precision {name!r}; there are {', '.join(PRECISIONS)}")
@@ -75,12 +85,10 @@ class Mlp(nn.Module):
         outputs: int | None = None,  # only the first so many
     ) -> Tensor:  # (n, outputs) float32
         """Differentiable with respect to x and the weights; to shared only with the reference back end."""
-        module = MLP.load(self.backend, x.device.type)
         weights = tuple(self.weights)
         if outputs is not None:
             weights = (*weights[:-1], weights[-1][:outputs])
         if self.precision == "bfloat16":
-            from .mlp_reference import mlp_bfloat16
-
-            return mlp_bfloat16(x, weights, shared, index)
-        return module.mlp(x, weights, shared, index)
+            module = MLP_BFLOAT16.load(self.backend, x.device.type)
+            return module.mlp_bfloat16(x, weights, shared, index)
+        return MLP.load(self.backend, x.device.type).mlp(x, weights, shared, index)

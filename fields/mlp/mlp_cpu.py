@@ -14,9 +14,10 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
-from .simd import LANES, tile_rows4, tile_weight_gradient, transpose8
+from ..vector_ir import LANES
+from .simd import tile_rows4, tile_weight_gradient, transpose8
 
-__all__ = ["BLOCK", "mlp"]
+__all__ = ["BLOCK", "feature_major", "mlp", "padded"]
 
 BLOCK = 96
 """Samples worked on at a time: a multiple of both tile widths (3 x 8 and 3 x 16), small enough for a 32 KiB cache."""
@@ -223,14 +224,15 @@ def _backward(x, shared, index, weights, sizes, dy, dx, dweights, workers):
         _backward_blocks(x, shared, index, weights, sizes, dy, dx, dweights[worker], first, last)
 
 
-def _padded(width: int, multiple: int) -> int:
+def padded(width: int, multiple: int) -> int:
+    """The next multiple."""
     return (width + multiple - 1) // multiple * multiple
 
 
 def _pack(weights: tuple[Tensor, ...]) -> tuple[np.ndarray, np.ndarray]:
     """All weights (out, in) padded with zeros to the tiles' sizes, one after another: inputs to 16, results to a tile's rows."""
-    sizes = [_padded(weight.shape[1], 16) for weight in weights]
-    sizes.append(_padded(weights[-1].shape[0], _GRADIENT_ROWS))
+    sizes = [padded(weight.shape[1], 16) for weight in weights]
+    sizes.append(padded(weights[-1].shape[0], _GRADIENT_ROWS))
     parts = []
     for weight, inputs, outputs in zip(weights, sizes[:-1], sizes[1:]):
         part = np.zeros((outputs, inputs), np.float32)
@@ -239,7 +241,7 @@ def _pack(weights: tuple[Tensor, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(parts), np.array(sizes, np.int64)
 
 
-def _feature_major(x: Tensor) -> np.ndarray:
+def feature_major(x: Tensor) -> np.ndarray:
     """(n, k) to a contiguous (k, n) array; free when `x` is the transposed view that our kernels return."""
     return x.detach().t().contiguous().numpy()
 
@@ -251,7 +253,7 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, shared: Tensor | None, index: Tensor | None, *weights: Tensor) -> Tensor:
         packed, sizes = _pack(weights)
-        features = _feature_major(x)
+        features = feature_major(x)
         extra = _NO_SHARED if shared is None else (shared.detach().contiguous().numpy(), index.numpy())
         y = np.empty((weights[-1].shape[0], x.shape[0]), np.float32)
         if x.shape[0]:
@@ -270,7 +272,7 @@ class _Mlp(torch.autograd.Function):
         dx = np.empty((x.shape[1] if ctx.needs_input_grad[0] else 0, n), np.float32)
         dweights = np.zeros((workers, len(packed)), np.float32)
         if n:
-            _backward(_feature_major(x), *ctx.extra, packed, sizes, _feature_major(dy), dx, dweights, workers)
+            _backward(feature_major(x), *ctx.extra, packed, sizes, feature_major(dy), dx, dweights, workers)
         summed = dweights.sum(axis=0)
         gradients, offset = [], 0
         for weight, inputs, outputs in zip(weights, sizes[:-1], sizes[1:]):

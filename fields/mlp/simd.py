@@ -1,6 +1,6 @@
 """Register-blocked vector kernels, written as LLVM IR so that Numba can inline them.
 
-LLVM's auto-vectoriser does not keep a block of accumulators in registers; these intrinsics do. A tile computes
+A tile computes
 `C[m, :] (+)= sum_k A[m, k] * B[k, :]` for `rows` rows of A and `vectors * LANES` columns of B with one fused
 multiply-add per element: every load of B serves `rows` rows, every broadcast of A serves all columns. On a CPU with 16 vector registers
 4 x 3 vectors is the largest tile that leaves room for its operands; it needs 7 loads for 12 multiply-adds.
@@ -10,14 +10,13 @@ All addresses are plain integers (bytes), strides are in bytes, elements are flo
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..vector_ir import F32, I32, I64, LANES, declare, pointer, splat, strided
+
 __all__ = [
-    "LANES",
     "dense_corners",
     "hashed_corners",
     "interpolate_row",
@@ -29,32 +28,9 @@ __all__ = [
 ]
 
 
-def _lanes() -> int:
-    features = llvm.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8
-
-
-LANES = _lanes()
-"""float32 lanes of one vector: 16 with AVX-512, else 8 (two NEON registers on arm64)."""
-
-_F32 = ir.FloatType()
-_I64 = ir.IntType(64)
-
-
-def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
-    return builder.inttoptr(address, kind.as_pointer())
-
-
-def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
-    vector = ir.VectorType(_F32, lanes)
-    single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), mask)
-
-
 def _make_tile(rows: int, vectors: int, lanes: int, accumulate: bool):
     """A tile intrinsic: (a, a_row, a_k, b, b_k, c, c_row, k, relu) -> None; `k` >= 1 products are summed."""
-    vector_type = ir.VectorType(_F32, lanes)
+    vector_type = ir.VectorType(F32, lanes)
 
     @intrinsic
     def tile(typingctx, a, a_row, a_k, b, b_k, c, c_row, k, relu):
@@ -62,16 +38,14 @@ def _make_tile(rows: int, vectors: int, lanes: int, accumulate: bool):
 
         def codegen(context, builder, signature, arguments):
             a, a_row, a_k, b, b_k, c, c_row, k, relu = arguments
-            fma_type = ir.FunctionType(vector_type, [vector_type] * 3)
-            fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{lanes}f32")
-            max_type = ir.FunctionType(vector_type, [vector_type] * 2)
-            maximum = cgutils.get_or_insert_function(builder.module, max_type, f"llvm.maxnum.v{lanes}f32")
+            fma = declare(builder, f"llvm.fma.v{lanes}f32", vector_type, [vector_type] * 3)
+            maximum = declare(builder, f"llvm.maxnum.v{lanes}f32", vector_type, [vector_type] * 2)
             zero = ir.Constant(vector_type, [0.0] * lanes)
             step = lanes * 4
 
             def c_address(i, j):
-                row = builder.add(c, builder.mul(c_row, ir.Constant(_I64, i)))
-                return _pointer(builder, builder.add(row, ir.Constant(_I64, j * step)), vector_type)
+                row = builder.add(c, builder.mul(c_row, ir.Constant(I64, i)))
+                return pointer(builder, builder.add(row, ir.Constant(I64, j * step)), vector_type)
 
             def load(address):
                 return builder.load(address, align=4)
@@ -79,28 +53,28 @@ def _make_tile(rows: int, vectors: int, lanes: int, accumulate: bool):
             first = [
                 [load(c_address(i, j)) if accumulate else zero for j in range(vectors)] for i in range(rows)
             ]
-            row_offset = [builder.mul(a_row, ir.Constant(_I64, i)) for i in range(rows)]
+            row_offset = [builder.mul(a_row, ir.Constant(I64, i)) for i in range(rows)]
             before = builder.block
             body = builder.append_basic_block("tile.body")
             after = builder.append_basic_block("tile.after")
             builder.branch(body)
             builder.position_at_end(body)
-            counter = builder.phi(_I64)
-            a_now, b_now = builder.phi(_I64), builder.phi(_I64)
-            counter.add_incoming(ir.Constant(_I64, 0), before)
+            counter = builder.phi(I64)
+            a_now, b_now = builder.phi(I64), builder.phi(I64)
+            counter.add_incoming(ir.Constant(I64, 0), before)
             a_now.add_incoming(a, before)
             b_now.add_incoming(b, before)
             sums = [[builder.phi(vector_type) for _ in range(vectors)] for _ in range(rows)]
             right = [
-                load(_pointer(builder, builder.add(b_now, ir.Constant(_I64, j * step)), vector_type))
+                load(pointer(builder, builder.add(b_now, ir.Constant(I64, j * step)), vector_type))
                 for j in range(vectors)
             ]
             updated = []
             for i in range(rows):
-                scalar = load(_pointer(builder, builder.add(a_now, row_offset[i]), _F32))
-                left = _splat(builder, scalar, lanes)
+                scalar = load(pointer(builder, builder.add(a_now, row_offset[i]), F32))
+                left = splat(builder, scalar, lanes)
                 updated.append([builder.call(fma, [left, right[j], sums[i][j]]) for j in range(vectors)])
-            following = builder.add(counter, ir.Constant(_I64, 1))
+            following = builder.add(counter, ir.Constant(I64, 1))
             counter.add_incoming(following, body)
             a_now.add_incoming(builder.add(a_now, a_k), body)
             b_now.add_incoming(builder.add(b_now, b_k), body)
@@ -135,13 +109,13 @@ def transpose8(typingctx, source, source_row, target, target_row):
 
     def codegen(context, builder, signature, arguments):
         source, source_row, target, target_row = arguments
-        vector = ir.VectorType(_F32, 8)
+        vector = ir.VectorType(F32, 8)
 
         def shuffle(x, y, order):
             return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), 8), order))
 
         def address(base, stride, i):
-            return _pointer(builder, builder.add(base, builder.mul(stride, ir.Constant(_I64, i))), vector)
+            return pointer(builder, builder.add(base, builder.mul(stride, ir.Constant(I64, i))), vector)
 
         rows = [builder.load(address(source, source_row, i), align=4) for i in range(8)]
         pairs = []
@@ -172,8 +146,7 @@ def prefetch(typingctx, address):
     def codegen(context, builder, signature, arguments):
         byte_pointer = ir.IntType(8).as_pointer()
         i32 = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte_pointer, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        function = declare(builder, "llvm.prefetch.p0", ir.VoidType(), [byte_pointer, i32, i32, i32])
         pointer = builder.inttoptr(arguments[0], byte_pointer)
         builder.call(function, [pointer, i32(0), i32(3), i32(1)])
         return context.get_dummy_value()
@@ -181,14 +154,10 @@ def prefetch(typingctx, address):
     return signature, codegen
 
 
-def _strided(builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, i: int, kind: ir.Type) -> ir.Value:
-    return _pointer(builder, builder.add(base, builder.mul(stride, ir.Constant(_I64, i))), kind)
-
-
 def _row_address(builder, table, index, stride, c, features):
-    number = builder.load(_strided(builder, index, stride, c, ir.IntType(32)), align=4)
-    offset = builder.mul(builder.zext(number, _I64), ir.Constant(_I64, 4 * features))
-    return _pointer(builder, builder.add(table, offset), ir.VectorType(_F32, features))
+    number = builder.load(strided(builder, index, stride, c, ir.IntType(32)), align=4)
+    offset = builder.mul(builder.zext(number, I64), ir.Constant(I64, 4 * features))
+    return pointer(builder, builder.add(table, offset), ir.VectorType(F32, features))
 
 
 @intrinsic
@@ -203,17 +172,16 @@ def interpolate_row(typingctx, table, index, weight, stride, out, out_stride, fe
 
     def codegen(context, builder, signature, arguments):
         table, index, weight, stride, out, out_stride = arguments[:6]
-        vector = ir.VectorType(_F32, width)
-        fma_type = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{width}f32")
+        vector = ir.VectorType(F32, width)
+        fma = declare(builder, f"llvm.fma.v{width}f32", vector, [vector] * 3)
         total = ir.Constant(vector, [0.0] * width)
         for c in range(count):
             row = builder.load(_row_address(builder, table, index, stride, c, width), align=4)
-            scalar = builder.load(_strided(builder, weight, stride, c, _F32), align=4)
-            total = builder.call(fma, [_splat(builder, scalar, width), row, total])
+            scalar = builder.load(strided(builder, weight, stride, c, F32), align=4)
+            total = builder.call(fma, [splat(builder, scalar, width), row, total])
         for f in range(width):
             value = builder.extract_element(total, ir.Constant(ir.IntType(32), f))
-            builder.store(value, _strided(builder, out, out_stride, f, _F32), align=4)
+            builder.store(value, strided(builder, out, out_stride, f, F32), align=4)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -227,32 +195,20 @@ def scatter_row(typingctx, table, index, weight, stride, source, source_stride, 
 
     def codegen(context, builder, signature, arguments):
         table, index, weight, stride, source, source_stride = arguments[:6]
-        vector = ir.VectorType(_F32, width)
-        fma_type = ir.FunctionType(vector, [vector] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{width}f32")
+        vector = ir.VectorType(F32, width)
+        fma = declare(builder, f"llvm.fma.v{width}f32", vector, [vector] * 3)
         gradient = ir.Constant(vector, ir.Undefined)
         for f in range(width):
-            value = builder.load(_strided(builder, source, source_stride, f, _F32), align=4)
+            value = builder.load(strided(builder, source, source_stride, f, F32), align=4)
             gradient = builder.insert_element(gradient, value, ir.Constant(ir.IntType(32), f))
         for c in range(count):
             address = _row_address(builder, table, index, stride, c, width)
-            scalar = builder.load(_strided(builder, weight, stride, c, _F32), align=4)
+            scalar = builder.load(strided(builder, weight, stride, c, F32), align=4)
             row = builder.load(address, align=4)
-            builder.store(
-                builder.call(fma, [_splat(builder, scalar, width), gradient, row]), address, align=4
-            )
+            builder.store(builder.call(fma, [splat(builder, scalar, width), gradient, row]), address, align=4)
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-_I32 = ir.IntType(32)
-
-
-def _splat_int(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
-    vector = ir.VectorType(_I32, lanes)
-    single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0] * lanes))
 
 
 def _make_corners(hashed: bool):
@@ -264,7 +220,7 @@ def _make_corners(hashed: bool):
     cell to frac + d * stride. Corner bit d is the upper side along dimension d. `dims` is a tuple of that length.
     """
     lanes = LANES
-    floats, ints = ir.VectorType(_F32, lanes), ir.VectorType(_I32, lanes)
+    floats, ints = ir.VectorType(F32, lanes), ir.VectorType(I32, lanes)
 
     @intrinsic
     def corners(typingctx, x, x_row, scale, factors, entries, smooth, index, weight, frac, stride, dims):
@@ -278,33 +234,32 @@ def _make_corners(hashed: bool):
             x, x_row, scale, factors, entries, smooth, index, weight, frac, stride = arguments[:10]
 
             def function(name, result, operands):
-                kind = ir.FunctionType(result, operands)
-                return cgutils.get_or_insert_function(builder.module, kind, name)
+                return declare(builder, name, result, operands)
 
             fma = function(f"llvm.fma.v{lanes}f32", floats, [floats] * 3)
             floor = function(f"llvm.floor.v{lanes}f32", floats, [floats])
             smaller = function(f"llvm.umin.v{lanes}i32", ints, [ints] * 2)
             larger = function(f"llvm.umax.v{lanes}i32", ints, [ints] * 2)
-            largest = function(f"llvm.vector.reduce.umax.v{lanes}i32", _I32, [ints])
+            largest = function(f"llvm.vector.reduce.umax.v{lanes}i32", I32, [ints])
 
             def constant(value):
                 return ir.Constant(floats, [value] * lanes)
 
-            slope = _splat(builder, scale, lanes)
+            slope = splat(builder, scale, lanes)
             rows: list[ir.Value] = []
             shares: list[ir.Value] = []
             for d in range(count):
-                coordinate = builder.load(_strided(builder, x, x_row, d, floats), align=4)
+                coordinate = builder.load(strided(builder, x, x_row, d, floats), align=4)
                 position = builder.call(fma, [slope, coordinate, constant(0.5)])
                 cell = builder.call(floor, [position])
                 inside = builder.fsub(position, cell)
-                builder.store(inside, _strided(builder, frac, stride, d, floats), align=4)
+                builder.store(inside, strided(builder, frac, stride, d, floats), align=4)
                 square = builder.fmul(inside, inside)
                 curve = builder.fmul(square, builder.call(fma, [constant(-2.0), inside, constant(3.0)]))
                 upper = builder.select(smooth, curve, inside)
                 lower = builder.fsub(constant(1.0), upper)
-                address = _strided(builder, factors, ir.Constant(_I64, 4), d, _I32)
-                factor = _splat_int(builder, builder.load(address, align=4), lanes)
+                address = strided(builder, factors, ir.Constant(I64, 4), d, I32)
+                factor = splat(builder, builder.load(address, align=4), lanes)
                 low = builder.mul(builder.fptosi(cell, ints), factor)
                 high = builder.add(low, factor)
                 if d == 0:
@@ -313,7 +268,7 @@ def _make_corners(hashed: bool):
                     join = builder.xor if hashed else builder.add
                     rows = [join(row, side) for side in (low, high) for row in rows]
                     shares = [builder.fmul(share, side) for side in (lower, upper) for share in shares]
-            size = _splat_int(builder, entries, lanes)
+            size = splat(builder, entries, lanes)
             mask = builder.sub(size, ir.Constant(ints, [1] * lanes))
             most = ir.Constant(ints, [0] * lanes)
             for c in range(1 << count):
@@ -322,9 +277,9 @@ def _make_corners(hashed: bool):
                 else:  # the difference wraps to a large number where the row is inside already
                     row = builder.call(smaller, [rows[c], builder.sub(rows[c], size)])
                     most = builder.call(larger, [most, row])
-                builder.store(row, _strided(builder, index, stride, c, ints), align=4)
-                builder.store(shares[c], _strided(builder, weight, stride, c, floats), align=4)
-            return ir.Constant(_I32, 0) if hashed else builder.call(largest, [most])
+                builder.store(row, strided(builder, index, stride, c, ints), align=4)
+                builder.store(shares[c], strided(builder, weight, stride, c, floats), align=4)
+            return ir.Constant(I32, 0) if hashed else builder.call(largest, [most])
 
         return signature, codegen
 

@@ -30,7 +30,7 @@ class AdamState:
     first: Tensor
     second: Tensor
     count: Tensor
-    """int32: updates each entry has had."""
+    """int16: updates each entry has had, 32767 for more."""
 
 
 def bias_corrections(betas: tuple[float, float]) -> Tensor:
@@ -59,8 +59,8 @@ class GridAdam:
         eps: float = 1e-15,
         backend: str = "auto",
     ) -> None:
-        if not all(0 <= beta <= 0.9999 for beta in betas):
-            raise ValueError(f"betas must lie in [0, 0.9999], got {betas}")
+        if not all(0 <= beta <= 0.999 for beta in betas):  # counts are 16 bits wide
+            raise ValueError(f"betas must lie in [0, 0.999], got {betas}")
         self.groups = [{"sparse": False, "weight_decay": 0.0, **group} for group in groups]
         for number, group in enumerate(self.groups):
             if not group["params"]:
@@ -72,7 +72,7 @@ class GridAdam:
             AdamState(
                 _zeros(p, torch.float32),
                 _zeros(p, torch.float32),
-                _zeros(p, torch.int32),
+                _zeros(p, torch.int16),
             )
             for group in self.groups
             for p in group["params"]

@@ -1,7 +1,7 @@
 """Adam's update in one sweep: test, update and zero the gradient while its cache line is at hand.
 
-Floor: the gradient is read once (4 bytes an entry); only cache lines with a non-zero gradient cost more (value, two
-moments and a count, read and written: 36 bytes an entry). A list of touched rows would save the scan but costs a
+Floor: the gradient is read once (4 bytes an entry); only cache lines with a non-zero gradient cost more (value, gradient,
+two moments and a count, read and written: 36 bytes an entry). A list of touched rows would save the scan but costs a
 store per corner in the scatter; at the batch sizes we train with most lines are touched, so the scan is cheaper.
 """
 
@@ -11,41 +11,42 @@ import numpy as np
 from numba import njit, prange
 from torch import Tensor
 
+from ..vector_ir import LANES
 from .adam import AdamState
+from .adam_simd import adam_lanes
 
 __all__ = ["update"]
 
-_LINE = 16  # float32 values in a cache line
 _CHUNK = 1 << 14
 
 
-@njit(parallel=True, cache=True, fastmath={"contract"})
-def _update(p, g, m, v, count, corrections, lr, beta1, beta2, eps, decay, sparse):
+@njit(cache=True)
+def _update_range(p, g, m, v, count, first, second, lr, beta1, beta2, eps, decay, sparse, start, stop):
+    last = np.int32(len(first) - 1)
+    at_p, at_g, at_m, at_v, at_count = (
+        p.ctypes.data,
+        g.ctypes.data,
+        m.ctypes.data,
+        v.ctypes.data,
+        count.ctypes.data,
+    )
+    at_first, at_second = first.ctypes.data, second.ctypes.data
+    for i in range(start, stop, LANES):
+        adam_lanes(
+            at_p + i * 4, at_g + i * 4, at_m + i * 4, at_v + i * 4, at_count + i * 2,
+            at_first, at_second, last, lr, beta1, beta2, eps, decay, sparse,
+        )  # fmt: skip
+
+
+@njit(parallel=True, cache=True)
+def _update(p, g, m, v, count, first, second, lr, beta1, beta2, eps, decay, sparse):
+    """All arrays of one length, a multiple of LANES."""
     n = p.shape[0]
-    one = np.float32(1)
-    last = len(corrections) - 1
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        for start in range(chunk * _CHUNK, min(n, (chunk + 1) * _CHUNK), _LINE):
-            stop = min(n, start + _LINE)
-            if sparse:
-                total = np.float32(0)
-                for i in range(start, stop):
-                    total = max(total, abs(g[i]))
-                if total == 0:
-                    continue
-            for i in range(start, stop):
-                gradient = g[i]
-                if not sparse or gradient != 0:
-                    gradient += decay * p[i]
-                    times = count[i] + 1
-                    first = beta1 * m[i] + (one - beta1) * gradient
-                    second = beta2 * v[i] + (one - beta2) * gradient * gradient
-                    k = min(times, last)
-                    p[i] -= lr * (first * corrections[k, 0]) / (np.sqrt(second * corrections[k, 1]) + eps)
-                    m[i] = first
-                    v[i] = second
-                    count[i] = times
-                    g[i] = np.float32(0)
+        _update_range(
+            p, g, m, v, count, first, second, lr, beta1, beta2, eps, decay, sparse,
+            chunk * _CHUNK, min(n, (chunk + 1) * _CHUNK),
+        )  # fmt: skip
 
 
 def update(
@@ -65,16 +66,18 @@ def update(
         raise ValueError(
             f"the fused update needs contiguous tensors, got strides {parameter.stride()}, {gradient.stride()}"
         )
-    _update(
-        *(
-            tensor.view(-1).numpy()
-            for tensor in (parameter, gradient, state.first, state.second, state.count)
-        ),
-        corrections.numpy(),
-        np.float32(lr),
-        np.float32(betas[0]),
-        np.float32(betas[1]),
-        np.float32(eps),
-        np.float32(weight_decay),
-        sparse,
-    )
+    arrays = [
+        tensor.view(-1).numpy() for tensor in (parameter, gradient, state.first, state.second, state.count)
+    ]
+    first, second = (np.ascontiguousarray(corrections[:, k].numpy()) for k in (0, 1))
+    numbers = [np.float32(value) for value in (lr, *betas, eps, weight_decay)]
+    whole = len(arrays[0]) // LANES * LANES
+    _update(*(array[:whole] for array in arrays), first, second, *numbers, sparse)
+    rest = len(arrays[0]) - whole
+    if rest:  # a last vector that is not full
+        padded = [np.zeros(LANES, array.dtype) for array in arrays]
+        for part, array in zip(padded, arrays, strict=True):
+            part[:rest] = array[whole:]
+        _update(*padded, first, second, *numbers, sparse)
+        for part, array in zip(padded, arrays, strict=True):
+            array[whole:] = part[:rest]

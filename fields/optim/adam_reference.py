@@ -28,11 +28,11 @@ def update(
     g = gradient + weight_decay * parameter
     first = betas[0] * state.first + (1 - betas[0]) * g
     second = betas[1] * state.second + (1 - betas[1]) * g * g
-    count = state.count + 1
+    count = (state.count.int() + 1).clamp(max=32767)
     factor = corrections[count.clamp(max=len(corrections) - 1).long()]
     moved = parameter - lr * (first * factor[..., 0]) / ((second * factor[..., 1]).sqrt() + eps)
     parameter.copy_(torch.where(touched, moved, parameter))
     state.first.copy_(torch.where(touched, first, state.first))
     state.second.copy_(torch.where(touched, second, state.second))
-    state.count.copy_(torch.where(touched, count, state.count))
+    state.count.copy_(torch.where(touched, count.to(state.count.dtype), state.count))
     gradient.zero_()

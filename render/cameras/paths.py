@@ -197,7 +197,7 @@ class DatasetPath:
         """`extent_centre` has no influence: the views are followed wherever they are."""
         _check_training(training_cameras)
         count = len(training_cameras)
-        views = list(range(count)) if self.views is None else list(self.views)
+        views = _in_order(training_cameras) if self.views is None else list(self.views)
         wrong = [view for view in views if not -count <= view < count]
         if wrong or not views:
             raise UserError(f"camera path: no view {wrong or 'chosen'}; views 0 to {count - 1} exist")
@@ -253,7 +253,10 @@ def dataset_path(
     smooth: bool = True,
     loop: bool = False,
 ) -> DatasetPath:
-    """Through the training views in their order, or through those numbered `views`.
+    """Through the training views, or through those numbered `views` in that order.
+
+    Views that were not taken one after another (neighbours in the list lie much further apart than views do) are put in the
+    order of a short tour first.
 
     Positions run along a uniform Catmull-Rom spline, or straight lines if not `smooth`;
     rotations by spherical interpolation (Shoemake 1985), the shorter way. Raises UserError for fewer than one
@@ -261,6 +264,36 @@ def dataset_path(
     """
     _check_frames("dataset path", frames)
     return DatasetPath(frames, None if views is None else tuple(int(view) for view in views), smooth, loop)
+
+
+def _in_order(cameras: Cameras) -> list[int]:
+    """The views as they are if that is a path, else along a tour from the first: to the nearest next, then untangled (2-opt)."""
+    positions = cameras.positions.detach().cpu().double().numpy()
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
+    count = len(positions)
+    if count < 4:
+        return list(range(count))
+    nearest = np.median(np.where(np.eye(count, dtype=bool), np.inf, apart).min(1))
+    if np.median(apart[np.arange(count - 1), np.arange(1, count)]) <= 4 * nearest:
+        return list(range(count))
+    tour, left = [0], set(range(1, count))
+    while left:
+        tour.append(min(left, key=lambda view: apart[tour[-1], view]))
+        left.remove(tour[-1])
+    order = np.array(tour)
+    improved = True
+    while improved:
+        improved = False
+        for i in range(count - 2):
+            # turning order[i + 1 .. j] round replaces two steps; the last one may have no successor
+            j = np.arange(i + 2, count)
+            before = apart[order[i], order[i + 1]] + np.append(apart[order[j[:-1]], order[j[:-1] + 1]], 0.0)
+            after = apart[order[i], order[j]] + np.append(apart[order[i + 1], order[j[:-1] + 1]], 0.0)
+            best = int(np.argmax(before - after))
+            if before[best] - after[best] > 1e-9 * nearest + 1e-12:
+                order[i + 1 : j[best] + 1] = order[i + 1 : j[best] + 1][::-1].copy()
+                improved = True
+    return order.tolist()
 
 
 def _check_frames(what: str, frames: int) -> None:

@@ -1,4 +1,4 @@
-"""Columns of feature-major arrays, picked in parallel: torch's index_select along the last axis is several times slower."""
+"""Columns of feature-major arrays, picked and placed in parallel: torch's index_select along the last axis is several times slower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
-__all__ = ["move_columns", "select_columns"]
+__all__ = ["move_columns", "places", "select_columns"]
 
 
 @njit(cache=True)
@@ -24,6 +24,19 @@ def _move(source, index, place, out, workers):
     n = len(index)
     for worker in prange(workers):
         _move_range(source, index, place, out, worker * n // workers, (worker + 1) * n // workers)
+
+
+@njit(cache=True)
+def _count(rays, starts):
+    for ray in rays:
+        starts[ray + 1] += 1
+
+
+@njit(cache=True)
+def _place(rays, free, place):
+    for i in range(len(rays)):
+        place[i] = free[rays[i]]
+        free[rays[i]] += 1
 
 
 def move_columns(
@@ -44,3 +57,20 @@ def select_columns(
     out = torch.from_numpy(np.empty((source.shape[0], len(index)), np.float32))
     move_columns(source, index, torch.arange(len(index)), out)
     return out
+
+
+def places(
+    waves: list[Tensor],  # each (m,) int64, the ray of every item of a wave
+    rays: int,
+) -> tuple[Tensor, list[Tensor]]:  # (rays + 1,) int64 starts; for each wave (m,) int64 places
+    """Where items go when waves are packed ray by ray, earlier waves first. One pass each: cheaper than sorting or counting in torch."""
+    starts = np.zeros(rays + 1, np.int64)
+    for wave in waves:
+        _count(wave.numpy(), starts)
+    np.cumsum(starts, out=starts)
+    free, found = starts[:-1].copy(), []
+    for wave in waves:
+        place = np.empty(len(wave), np.int64)
+        _place(wave.numpy(), free, place)
+        found.append(torch.from_numpy(place))
+    return torch.from_numpy(starts), found

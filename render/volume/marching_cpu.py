@@ -1,6 +1,6 @@
 """Marching on the CPU: each worker walks a range of rays once, appending to buffers of its own.
 
-Empty space is left cell by cell, or eight cells at a time where a whole block of 8^3 is empty.
+A table of jumps says whether a cell is occupied and, where it is not, how large a cube round it is empty: few look-ups a ray.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from .marching import Samples
-from .occupancy import BLOCK, OccupancyGrid
+from .occupancy import OccupancyGrid
 from .stepping import Stepping
 
 __all__ = ["march"]
@@ -54,24 +54,25 @@ def _box(ox, oy, oz, dx, dy, dz, low, high):
 
 
 @njit(cache=True)
-def _exit(p, d, cell, size):
-    """Distance along one axis from p (in cells) to the border of its cell, in cells."""
-    if d > 0:
-        return (cell + size - p) / d
-    if d < 0:
-        return (cell - p) / d
-    return np.inf
+def _inverse(d):
+    return 1.0 / d if d != 0 else np.inf
+
+
+@njit(cache=True)
+def _exit(p, inverse, side):
+    """Distance along one axis from p (in cells) to `side`, the border of its cell that the ray leaves through."""
+    return (side - p) * inverse if np.isfinite(inverse) else np.inf
 
 
 @njit(cache=True)
 def _march_range(
-    origins, directions, cells, blocks, near, jitter, first, limit, constants,
+    origins, directions, skips, near, jitter, first, limit, constants,
     out_distance, out_length, counts, resume, first_ray, last_ray,
 ):  # fmt: skip
     """Writes the samples of a range of rays one after another; returns how many there are, or were room enough."""
     smallest, cone, t0, t1, largest = constants
     growth = np.log1p(cone)
-    cascades, resolution = cells.shape[0], cells.shape[1]
+    cascades, resolution = skips.shape[0], skips.shape[1]
     half = 0.5 * 2.0 ** (cascades - 1)
     capacity = len(out_distance)
     used = 0
@@ -82,6 +83,8 @@ def _march_range(
             np.float64(directions[ray, 1]),
             np.float64(directions[ray, 2]),
         )
+        kx, ky, kz = _inverse(dx), _inverse(dy), _inverse(dz)
+        bx, by, bz = np.int64(dx > 0), np.int64(dy > 0), np.int64(dz > 0)
         enter, leave = _box(ox, oy, oz, dx, dy, dz, 0.5 - half, 0.5 + half)
         enter = max(enter, near)
         begun = used
@@ -113,7 +116,8 @@ def _march_range(
             ix = min(max(int(cx), 0), resolution - 1)
             iy = min(max(int(cy), 0), resolution - 1)
             iz = min(max(int(cz), 0), resolution - 1)
-            if cells[cascade, ix, iy, iz]:
+            skip = skips[cascade, ix, iy, iz]
+            if skip == 0:
                 if used - begun >= limit:
                     resume[ray] = s
                     break
@@ -130,13 +134,15 @@ def _march_range(
                 used += 1
                 s += 1.0
             else:
-                if blocks[cascade, ix // BLOCK, iy // BLOCK, iz // BLOCK]:
-                    ex, ey, ez, size = ix, iy, iz, 1
-                else:
-                    ex, ey, ez = ix // BLOCK * BLOCK, iy // BLOCK * BLOCK, iz // BLOCK * BLOCK
-                    size = BLOCK
-                ahead = min(_exit(cx, dx, ex, size), _exit(cy, dy, ey, size), _exit(cz, dz, ez, size))
-                target = _steps(t + max(ahead, 0.0) / scale, smallest, cone, t0, t1, largest, growth)
+                shift = np.int64(skip) - 1
+                ahead = min(
+                    _exit(cx, kx, ((ix >> shift) + bx) << shift),
+                    _exit(cy, ky, ((iy >> shift) + by) << shift),
+                    _exit(cz, kz, ((iz >> shift) + bz) << shift),
+                )
+                target = _steps(
+                    t + max(ahead, 0.0) * (2.0 * side) / resolution, smallest, cone, t0, t1, largest, growth
+                )
                 s += max(np.ceil(target - s), 1.0)
         counts[ray] = used - begun
     return used
@@ -144,7 +150,7 @@ def _march_range(
 
 @njit(parallel=True, cache=True)
 def _march(
-    origins, directions, cells, blocks, near, jitter, first, limit, constants,
+    origins, directions, skips, near, jitter, first, limit, constants,
     out_distance, out_length, counts, totals, resume,
 ):  # fmt: skip
     """Writes each worker's samples to its row of out_distance and out_length, and how many there were to totals."""
@@ -152,7 +158,7 @@ def _march(
     workers = len(totals)
     for worker in prange(workers):
         totals[worker] = _march_range(
-            origins, directions, cells, blocks, near, jitter, first, limit, constants,
+            origins, directions, skips, near, jitter, first, limit, constants,
             out_distance[worker], out_length[worker], counts, resume,
             worker * rays // workers, (worker + 1) * rays // workers,
         )  # fmt: skip
@@ -198,7 +204,7 @@ def march(
         out_distance = np.empty((workers, capacity), np.float32)
         out_length = np.empty((workers, capacity), np.float32)
         _march(
-            o, d, occupancy.cells.numpy(), occupancy.blocks.numpy(), near, jitter.numpy(), first.numpy(), limit,
+            o, d, occupancy.skips(), near, jitter.numpy(), first.numpy(), limit,
             stepping.constants(), out_distance, out_length, counts, totals, resume,
         )  # fmt: skip
         if totals.max() <= capacity:

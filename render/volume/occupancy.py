@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BLOCK", "OccupancyGrid"]
-
-BLOCK = 8
-"""Cells along one side of a block; marching leaves an empty block in one jump."""
+__all__ = ["OccupancyGrid"]
 
 
 class OccupancyGrid:
@@ -30,9 +28,9 @@ class OccupancyGrid:
         decay: float = 0.95,
         device: str | torch.device = "cpu",
     ) -> None:
-        if resolution % BLOCK or resolution < BLOCK or cascades < 1:
+        if resolution % 8 or resolution < 8 or cascades < 1:
             raise ValueError(
-                f"resolution must be a multiple of {BLOCK} and cascades >= 1, got {resolution}, {cascades}"
+                f"resolution must be a multiple of 8 and cascades >= 1, got {resolution}, {cascades}"
             )
         self.resolution, self.cascades = resolution, cascades
         self.threshold, self.decay = threshold, decay
@@ -41,7 +39,7 @@ class OccupancyGrid:
         """Optical thickness of each cell; -1: no camera sees it, it stays empty."""
         self.cells = torch.ones(shape, dtype=torch.bool, device=device)
         """Occupied or not."""
-        self.blocks = self._coarse()
+        self._skips: np.ndarray | None = None
 
     @property
     def device(self) -> torch.device:
@@ -82,11 +80,19 @@ class OccupancyGrid:
         return len(chosen)
 
     def mark(self) -> None:
-        """Recomputes `cells` and `blocks` from `values`."""
+        """Recomputes `cells` from `values`."""
         total = float(self.values.clamp(min=0).sum(dtype=torch.float64))
         mean = total / max(1, int((self.values >= 0).sum()))
         torch.gt(self.values, min(self.threshold, mean), out=self.cells)
-        self.blocks = self._coarse()
+        self._skips = None
+
+    def skips(self) -> np.ndarray:
+        """(cascades, r, r, r) uint8 for marching on the CPU, see `occupancy_cpu.skips`; made when first asked for after a change."""
+        if self._skips is None:
+            from .occupancy_cpu import skips
+
+            self._skips = skips(self.cells.numpy())
+        return self._skips
 
     def cell_positions(
         self,
@@ -144,7 +150,7 @@ class OccupancyGrid:
                 closed = closed.repeat_interleave(group, dim=axis)
             self.values[cascade][closed] = -1.0
         self.cells &= self.values >= 0
-        self.blocks = self._coarse()
+        self._skips = None
         return float((self.values >= 0).float().mean())
 
     def share_occupied(self) -> float:
@@ -156,11 +162,4 @@ class OccupancyGrid:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         self.values.copy_(tensors["values"])
         self.cells.copy_(tensors["cells"].bool())
-        self.blocks = self._coarse()
-
-    def _coarse(self) -> Tensor:
-        """(cascades, r/8, r/8, r/8) bool: whether any cell of a block is occupied."""
-        n = self.resolution // BLOCK
-        # eight cells along z are one 64-bit number, which is much quicker to reduce than booleans
-        rows = self.cells.contiguous().view(torch.int64).view(self.cascades, n, BLOCK, n, BLOCK, n)
-        return (rows != 0).any(dim=4).any(dim=2).contiguous()
+        self._skips = None

@@ -227,31 +227,45 @@ def _merge(
     found: list[tuple[Samples, Tensor, Tensor, Tensor | None]], rays: int, device: torch.device
 ) -> tuple[Samples, Tensor | None]:
     """One packed set of samples out of waves: (samples, which of them, the ray of each, known values), nearest first."""
-    counts = [torch.bincount(ray, minlength=rays) for _, _, ray, _ in found]
-    starts = torch.zeros(rays + 1, dtype=torch.int64, device=device)
-    if found:
-        starts[1:] = torch.stack(counts).sum(0).cumsum(0)
+    if not found:
+        starts, places = torch.zeros(rays + 1, dtype=torch.int64, device=device), []
+    else:
+        if device.type == "cpu":
+            from .columns_cpu import places as find_places
+        else:
+            find_places = _places
+        starts, places = find_places([ray for _, _, ray, _ in found], rays)
     n = int(starts[-1])
     ray_of = torch.empty(n, dtype=torch.int32, device=device)
     distance, length = torch.empty(n, device=device), torch.empty(n, device=device)
     positions = torch.empty(3, n, device=device)
     keeps = found and found[0][3] is not None
     known = torch.empty(found[0][3].shape[1], n, device=device) if keeps else None
-    begin = starts[:-1].clone()
-    for (samples, index, ray, values), count in zip(found, counts, strict=True):
-        rank = torch.arange(len(ray), device=device) - (count.cumsum(0) - count)[ray]
-        place = begin[ray] + rank
+    for (samples, index, ray, values), place in zip(found, places, strict=True):
         ray_of[place] = ray.int()
         distance[place], length[place] = samples.distance[index], samples.length[index]
         _move_columns(samples.positions.t(), index, place, positions)
         if known is not None:
             _move_columns(values.t(), index, place, known)
-        begin += count
     resume = torch.full((rays,), torch.inf, dtype=torch.float64, device=device)
     return (
         Samples(starts, ray_of, distance, length, positions.t(), resume),
         None if known is None else known.t(),
     )
+
+
+def _places(waves: list[Tensor], rays: int) -> tuple[Tensor, list[Tensor]]:
+    """Where the items of each wave, given by their rays in rising order, go in a packing by rays: (starts, places)."""
+    device = waves[0].device
+    counts = [torch.bincount(ray, minlength=rays) for ray in waves]
+    starts = torch.zeros(rays + 1, dtype=torch.int64, device=device)
+    starts[1:] = torch.stack(counts).sum(0).cumsum(0)
+    begin, found = starts[:-1].clone(), []
+    for ray, count in zip(waves, counts, strict=True):
+        rank = torch.arange(len(ray), device=device) - (count.cumsum(0) - count)[ray]
+        found.append(begin[ray] + rank)
+        begin += count
+    return starts, found
 
 
 def _move_columns(source: Tensor, index: Tensor, place: Tensor, out: Tensor) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fieldstone import datasets
-from fieldstone.datasets.extent import Extent, extent_from_cameras, focus_point
+from fieldstone.datasets.extent import Extent, _meeting_point, extent_from_cameras
 
 from .conftest import look_at
 
@@ -17,10 +17,10 @@ def around(n=24, radius=3.0, centre=(1.0, 2.0, 3.0), arc=2 * np.pi):
     return np.stack([look_at(np.add(centre, offset), centre) for offset in offsets])
 
 
-def test_focus_point_is_where_axes_meet():
+def test_meeting_point_is_where_axes_meet():
     poses = around()
     poses[3] = look_at(poses[3][:3, 3], (9, 9, 9))  # one camera that looks elsewhere
-    focus, spread = focus_point(poses[:, :3, 3], poses[:, :3, 2])
+    focus, spread = _meeting_point(poses[:, :3, 3], poses[:, :3, 2])
     assert focus == pytest.approx([1, 2, 3], abs=1e-3) and spread > 0.1
 
 

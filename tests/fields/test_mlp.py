@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fieldstone.core.errors import UserError
-from fieldstone.fields.mlp.mlp import MLP, Mlp, resolve_precision
+from fieldstone.fields.mlp.mlp import MLP, Mlp, has_bfloat16, resolve_precision
 from fieldstone.fields.mlp.mlp_cpu import BLOCK
 from fieldstone.fields.mlp.mlp_cpu import mlp as fused
 from fieldstone.fields.mlp.mlp_reference import mlp as reference
@@ -87,6 +87,70 @@ def test_bfloat16_is_near_float32_and_differs():
     exact, rounded = reference(x, weights), mlp_bfloat16(x, weights)
     error = (rounded - exact).norm() / exact.norm()
     assert rounded.dtype == torch.float32 and 1e-4 < error < 2e-2
+
+
+def _small_weights(outputs, inputs, generator):
+    """At most three entries of +-1 in a row: results stay whole numbers that bfloat16 holds exactly."""
+    weight = torch.zeros(outputs, inputs)
+    for row in weight:
+        columns = torch.randint(inputs, (3,), generator=generator)
+        row[columns] = torch.randint(-1, 2, (3,), generator=generator).float()
+    return weight
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no AVX-512 BF16")
+@pytest.mark.parametrize(
+    ("sizes", "shared_inputs"),
+    [
+        *((sizes, 0) for sizes in SIZES),
+        ((32, 64, 64, 3), 16),
+        ((5, 7, 9), 2),
+        ((24, 128, 1), 3),
+        ((6, 10, 3), 3),
+    ],
+)
+@pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, 3 * BLOCK + 5])
+def test_bfloat16_kernel_is_exact_on_small_whole_numbers(sizes, shared_inputs, n):
+    from fieldstone.fields.mlp.mlp_cpu_bfloat16 import mlp_bfloat16 as kernel
+
+    generator = torch.Generator().manual_seed(n)
+    weights = [_small_weights(o, i, generator) for i, o in itertools.pairwise(sizes)]
+    x = torch.randint(-2, 3, (n, sizes[0] - shared_inputs), generator=generator).float()
+    dy = torch.randint(-1, 2, (n, sizes[-1]), generator=generator).float()
+    extra = ()
+    if shared_inputs:
+        shared = torch.randint(-2, 3, (7, shared_inputs), generator=generator).float()
+        extra = (shared, torch.randint(7, (n,), generator=generator, dtype=torch.int32))
+    results = []
+    for function in (kernel, reference):
+        w, inputs = _leaves(weights), x.clone().requires_grad_()
+        y = function(inputs, w, *extra)
+        y.backward(dy)
+        results.append([y.detach(), inputs.grad, *[item.grad for item in w]])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no AVX-512 BF16")
+def test_bfloat16_kernel_rounds_as_torch_does():
+    from fieldstone.fields.mlp.mlp_cpu_bfloat16 import mlp_bfloat16 as kernel
+
+    generator = torch.Generator().manual_seed(0)
+    weights = _weights((32, 64, 64, 3), generator)
+    x = torch.randn(1000, 32, generator=generator)
+    dy = torch.randn(1000, 3, generator=generator)
+    results = []
+    for function in (kernel, mlp_bfloat16, reference):
+        w, inputs = _leaves(weights), x.clone().requires_grad_()
+        y = function(inputs, w)
+        y.backward(dy)
+        results.append([y.detach(), inputs.grad, *[item.grad for item in w]])
+    for ours, theirs, exact in zip(*results, strict=True):
+        scale = exact.norm()
+        assert (
+            1e-4 < (ours - exact).norm() / scale < 0.1
+        )  # units near zero are cut differently after rounding
+        assert (ours - theirs).norm() / scale < 5e-3
 
 
 def test_module_parameters_are_float32_and_seeded():

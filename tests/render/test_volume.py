@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -251,7 +252,23 @@ def test_occupancy_forgets_what_decays_and_keeps_what_is_seen():
     for _ in range(6):
         grid.update(lambda p: torch.where(p[:, 0] < 0.5, 10.0, 0.0), 0.01, generator)
     assert bool(grid.cells[0, :8].all()) and not bool(grid.cells[0, 8:].any())
-    assert bool(grid.blocks[0, 0].all()) and not bool(grid.blocks[0, 1].any())
+    assert (grid.skips()[0, :8] == 0).all() and (grid.skips()[0, 8:] > 0).all()
+
+
+def test_jumps_are_the_largest_aligned_empty_cubes():
+    generator = torch.Generator().manual_seed(0)
+    grid = OccupancyGrid(32, 2)
+    grid.cells.copy_(torch.rand(2, 32, 32, 32, generator=generator) < 0.002)
+    grid.load_state({"values": grid.values, "cells": grid.cells.clone()})
+    cells, found = grid.cells.numpy(), grid.skips()
+    expected = np.where(cells, 0, 1)
+    for number in (2, 3, 4):  # cubes of 2, 4 and 8 cells; 8 is a quarter of the grid
+        side = 2 ** (number - 1)
+        for cascade, i, j, k in itertools.product(range(2), *[range(0, 32, side)] * 3):
+            cube = (cascade, *(slice(a, a + side) for a in (i, j, k)))
+            if not cells[cube].any():
+                expected[cube] = number
+    assert np.array_equal(found, expected)
 
 
 def test_unseen_cells_are_closed_for_good():
@@ -262,3 +279,20 @@ def test_unseen_cells_are_closed_for_good():
     assert not bool(grid.occupied(torch.tensor([[0.5, 0.5, 0.2]]))[0])
     assert bool(grid.occupied(torch.tensor([[0.5, 0.5, 0.9]]))[0])
     assert not bool(grid.occupied(torch.tensor([[0.5, 0.5, 9.0]]))[0])
+
+
+def test_places_of_waves_agree_with_torch_and_pack_by_ray():
+    from fieldstone.render.volume.columns_cpu import places
+    from fieldstone.render.volume.renderer import _places
+
+    generator = torch.Generator().manual_seed(0)
+    waves = [torch.randint(50, (n,), generator=generator).sort().values for n in (200, 70, 0, 3)]
+    for (starts, found), (other_starts, other) in [(places(waves, 50), _places(waves, 50))]:
+        assert torch.equal(starts, other_starts)
+        assert all(torch.equal(a, b) for a, b in zip(found, other, strict=True))
+    ray = torch.empty(273, dtype=torch.int64)
+    wave = torch.empty(273, dtype=torch.int64)
+    for number, (rays, place) in enumerate(zip(waves, found, strict=True)):
+        ray[place], wave[place] = rays, number
+    assert torch.equal(ray, ray.sort().values)
+    assert all((wave[a:b].diff() >= 0).all() for a, b in zip(starts[:-1].tolist(), starts[1:].tolist()))
