@@ -15,6 +15,7 @@ __all__ = ["METHODS", "Method", "ParameterGroup", "SceneModel", "method_class", 
 
 METHODS: dict[str, str] = {
     "hash-grid": "fieldstone.tools.training.hash_grid:HashGridMethod",
+    "hand": "fieldstone.tools.training.hand:HandMethod",
 }
 """Name -> "module:class". `--method` also takes a "module:class" of your own."""
 

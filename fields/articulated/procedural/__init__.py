@@ -1,0 +1,1 @@
+"""A hand and a body of ours, made by code: anatomy in numbers, an implicit surface around it, a mesh, weights, shapes and correctives."""

@@ -1,0 +1,1 @@
+"""Fitting articulated models to keypoints, pictures, scans and silhouettes."""

@@ -1,0 +1,92 @@
+"""How well a fit is determined: covariance, and which degrees of freedom the data did not see.
+
+Near the optimum the unknowns are normal with the inverse of J^T W J (data and priors) as covariance. A degree of freedom counts as not
+seen where the data leave it more than half of the variance that it has without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .solver import Problem, normal_equations
+from .state import State
+
+__all__ = ["Observability", "observe", "step_names"]
+
+_UNSEEN = 0.5
+_WIDE = np.array([np.pi, np.pi, np.pi, 10.0, 10.0, 10.0])
+"""Radians and metres: what is believed of root and translation before any data."""
+
+
+@dataclass(frozen=True)
+class Observability:
+    """Of each frame on its own data and priors, the shape known from all frames; smoothness is left out, so for sequences the figures are
+    upper bounds.
+    """
+
+    names: tuple[str, ...]
+    """s + q names: shape0.., then "wrist x", ..., "translation z"."""
+    covariance: np.ndarray
+    """(b, s + q, s + q) of shape and frame step, radians and metres."""
+    share: np.ndarray
+    """(b, s + q): what is left of each variance, 0 (well seen) to 1 (not seen at all)."""
+    effective: float
+    """How many unknowns the data determine, over all frames (the trace of the hat matrix)."""
+
+    def unseen(self, frame: int = 0) -> list[str]:
+        """Names of the degrees of freedom that the data of a frame did not see."""
+        return [name for name, share in zip(self.names, self.share[frame]) if share > _UNSEEN]
+
+
+def step_names(joint_names: tuple[str, ...], shapes: int) -> tuple[str, ...]:
+    """Names of the numbers of a step."""
+    turns = [f"{joint} {axis}" for joint in joint_names for axis in "xyz"]
+    return (*(f"shape{i}" for i in range(shapes)), *turns, *(f"translation {axis}" for axis in "xyz"))
+
+
+def observe(problem: Problem, state: State) -> Observability:
+    """Linearises at `state`. Unknowns that `problem.free` holds fast have covariance 0 and share 0."""
+    problem = replace(problem, smoothness=None)
+    everything = normal_equations(problem, state)
+    data = normal_equations(problem, state, priors=False)
+    frames, s, q = len(state), len(state.shape), state.frame_size
+    free = np.eye(q) if problem.free is None else problem.free
+    r = free.shape[1]
+    wide = np.zeros(q)
+    wide[:3], wide[-3:] = _WIDE[:3] ** -2, _WIDE[3:] ** -2
+    wide = free.T @ (wide[:, None] * free)
+
+    # the shape's information from all frames: each contributes its own, its pose eliminated
+    per_frame = everything.frames + wide
+    solved = np.linalg.solve(per_frame, everything.cross)
+    gained = everything.cross.swapaxes(1, 2) @ solved
+    shape_information = everything.shape - gained.sum(0)
+    prior_shape = everything.shape - data.shape
+    prior_frame = per_frame - data.frames
+    shape_covariance = _inverse(shape_information) if problem.shape_free and s else np.zeros((s, s))
+
+    inverse, before = _inverse(per_frame), _inverse(prior_frame)
+    carry = -solved @ shape_covariance
+    step = inverse - carry @ solved.swapaxes(1, 2)
+    covariance = np.empty((frames, s + q, s + q))
+    covariance[:, :s, :s] = shape_covariance
+    covariance[:, s:, :s] = free @ carry
+    covariance[:, :s, s:] = covariance[:, s:, :s].swapaxes(1, 2)
+    covariance[:, s:, s:] = free @ step @ free.T
+    wanted = np.empty((frames, s + q))
+    wanted[:, :s] = _inverse(prior_shape).diagonal() if s else 0.0
+    wanted[:, s:] = np.einsum("qr,brp,qp->bq", free, before, free, optimize=True)
+    left = np.einsum("bii->bi", covariance)
+    share = np.where(wanted > 0, left / np.maximum(wanted, 1e-300), 0.0).clip(0, 1)
+    effective = float(frames * r - np.einsum("bij,bji->", inverse, prior_frame))
+    if problem.shape_free and s:
+        effective += float(s - np.trace(shape_covariance @ prior_shape))
+    names = step_names(tuple(problem.posing.data.joint_names), s)
+    return Observability(names, covariance, share, effective)
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Of symmetric matrices (..., n, n) that may have directions without information: those get a variance of 1e6."""
+    return np.linalg.inv(matrix + 1e-6 * np.eye(matrix.shape[-1]))

@@ -1,0 +1,271 @@
+"""Fitting to scans, point clouds and depth images: a start from many directions, then articulated closest points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from fieldstone.core.errors import UserError
+
+from ....fields.articulated.model_data import ModelData
+from .closest import NearestOnMesh
+from .fit import Fit, Settings, finish, priors_of, shape_count
+from .initial import kabsch, rest_state
+from .posing import Posing
+from .priors import ShapePrior, Smoothness
+from .solver import Extra, Problem, solve
+from .state import State
+from .surface import ModelToScan, ScanToModel
+from .terms import Term
+
+__all__ = ["Scan", "fit_scans", "surface_distance"]
+
+_LARGEST = 3.0
+"""Metres: a larger scan is not in metres, or not of a person."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Points on the surface of one pose."""
+
+    points: np.ndarray
+    """(n, 3) metres."""
+    normals: np.ndarray | None = None
+    """(n, 3) unit."""
+    signed: bool = True
+    """Whether normals point outwards."""
+    complete: bool = True
+    """Seen from all sides: then the whole model must lie on it. False for depth images."""
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.points.shape[1] != 3 or len(self.points) < 50:
+            raise UserError(f"scan: expected at least 50 points (n, 3), found {self.points.shape}")
+        if not np.isfinite(self.points).all():
+            raise UserError("scan: expected finite coordinates, found NaN or infinity")
+        size = float(np.ptp(self.points, axis=0).max())
+        if not 0.01 < size < _LARGEST:
+            raise UserError(f"scan: expected metres, found a box of {size:.4g}; give its unit (--unit mm)")
+
+    def thinned(self, count: int, rng: np.random.Generator) -> Scan:
+        """At most `count` points, drawn at random."""
+        if len(self.points) <= count:
+            return self
+        rows = np.sort(rng.choice(len(self.points), count, replace=False))
+        return replace(
+            self, points=self.points[rows], normals=None if self.normals is None else self.normals[rows]
+        )
+
+
+def fit_scans(
+    data: ModelData,
+    scans: list[Scan],
+    settings: Settings | None = None,
+    *,
+    start: State | None = None,
+    extras: tuple[Extra, ...] = (),
+    more: tuple[Term, ...] = (),
+    count: int = 2500,
+    rng: np.random.Generator,
+) -> Fit:
+    """One subject's scans, one per frame. `more` are further terms on the posing of all vertices (keypoints, pixels).
+
+    Without `start` each scan is met from 24 directions. Sigma follows the data: from 8 mm down to what is left.
+    """
+    settings = settings or Settings()
+    scans = [scan.thinned(count, rng) for scan in scans]
+    prior, free = priors_of(data, settings)
+    posing = Posing(data, None, shape_count(data, settings))
+    vertices = len(data.template)
+    if start is None:
+        parts = [_start(posing, scan, prior.mean) for scan in scans]
+        start = State(
+            parts[0].shape,
+            *(np.concatenate([getattr(p, k) for p in parts]) for k in ("root", "angles", "translation")),
+        )
+    if settings.shape is not None:
+        start = replace(start, shape=np.asarray(settings.shape, np.float64))
+    most = max(len(scan.points) for scan in scans)
+    known = all(scan.normals is not None for scan in scans)
+    forward = ScanToModel(
+        targets=np.stack([_padded(scan.points, most) for scan in scans]),
+        normals=np.stack([_padded(scan.normals, most) for scan in scans]) if known else None,
+        signed=all(scan.signed for scan in scans),
+        faces=data.faces,
+        vertex_count=vertices,
+    )
+    terms: list[Term] = [forward, *more]
+    back = None
+    if all(scan.complete for scan in scans):
+        back = ModelToScan(
+            scans=[scan.points for scan in scans],
+            normals=[scan.normals for scan in scans] if known else None,
+            signed=forward.signed,
+            faces=data.faces,
+            vertex_count=vertices,
+            chosen=np.arange(0, vertices, max(1, vertices // 800)),
+        )
+        terms.append(back)
+    problem = Problem(
+        posing,
+        terms,
+        prior,
+        ShapePrior(settings.shape_weight),
+        None,
+        list(extras),
+        free,
+        settings.shape is None,
+    )
+    if settings.smooth_angle is not None and len(scans) > 2:
+        problem.smoothness = Smoothness(settings.smooth_angle, settings.smooth_translation)
+
+    surfaces = [term for term in (forward, back) if term is not None]
+
+    def match(_: State, points: np.ndarray) -> None:
+        for term in terms:
+            term.match(points)
+
+    state, iterations = start, 0
+    last = 0.0015 if settings.sigma is None else settings.sigma
+    # neighbouring points of a scan err together: their weight is that of about 400 independent ones
+    share = min(1.0, 400 / most)
+    for sigma, gate, slide, rounds in (
+        (0.008, 0.06, 1.0, 12), (0.004, 0.03, 0.5, 12), (max(last, 0.002), 0.015, 0.2, 12), (last, 0.012, 0.05, 15),
+    ):  # fmt: skip
+        for term in surfaces:
+            term.sigma, term.gate, term.slide, term.scale = (
+                sigma / np.sqrt(share),
+                gate,
+                slide,
+                settings.robust,
+            )
+        solved = solve(problem, state, iterations=rounds, tolerance=1e-5, before=match)
+        state, iterations = solved.state, iterations + solved.iterations
+    match(state, posing(state.shape, state.rotations(), state.translation, jacobian=False).points)
+    fit = finish(problem, state, forward, iterations)
+    found = [surface_distance(data, posing, state, frame, scan)[0] for frame, scan in enumerate(scans)]
+    distances = np.stack([_padded(d[:, None], most)[:, 0] for d in found])
+    inliers = forward.confidence > 0
+    left = distances[inliers]
+    return replace(
+        fit,
+        distances=distances,
+        inliers=inliers,
+        sigma=float(np.sqrt((left**2).mean())) if left.size else np.nan,
+    )
+
+
+def surface_distance(
+    data: ModelData, posing: Posing, state: State, frame: int, scan: Scan
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances from the scan's points to the model (n,) and from the model's vertices to the scan's points (v,)."""
+    one = state.frames(slice(frame, frame + 1))
+    vertices = posing(one.shape, one.rotations(), one.translation, jacobian=False).points[
+        0, : len(data.template)
+    ]
+    nearest = NearestOnMesh(data.faces, len(data.template), around=6)
+    return nearest(vertices, scan.points)[2], cKDTree(scan.points).query(vertices)[0]
+
+
+def _padded(rows: np.ndarray, count: int) -> np.ndarray:
+    return np.concatenate((rows, np.full((count - len(rows), rows.shape[1]), np.nan)))
+
+
+def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> State:
+    """The best of 24 directions (turned along the scan's principal axes), each with the mean and with the straight pose."""
+    size = 400
+    picked = scan.points[:: max(1, len(scan.points) // size)]
+    centre = picked.mean(0)
+    axes = _principal(picked)
+    scores = []
+    for pose in (mean, np.zeros_like(mean)):
+        base = rest_state(posing, 1, pose)
+        rest = posing(base.shape, base.rotations(), base.translation, jacobian=False).points[
+            0, : len(posing.vertices)
+        ]
+        thin = rest[:: max(1, len(rest) // size)]
+        own = _principal(thin)
+        middle = thin.mean(0)
+        for turn in _turns():
+            rotation, move = axes @ turn @ own.T, np.zeros(3)
+            move = centre - rotation @ middle
+            score = np.inf
+            for _ in range(12):
+                placed = thin @ rotation.T + move
+                to_scan, near = cKDTree(picked).query(placed)
+                to_model, back = cKDTree(placed).query(picked)
+                score = np.minimum(to_scan, 0.03).mean() + np.minimum(to_model, 0.03).mean()
+                source = np.concatenate((thin, thin[back]))
+                target = np.concatenate((picked[near], picked))
+                weight = 1 / (1 + np.concatenate((to_scan, to_model)) ** 2 / 0.015**2) ** 2
+                rotation, move = kabsch(source, target, weight)
+            scores.append((score, pose, rotation, move))
+    scores.sort(key=lambda item: item[0])
+    # the closest rigid placements are tried with a few articulated steps; the back of a flat hand looks much like its palm
+    best, found = np.inf, None
+    for _, pose, rotation, move in scores[:6]:
+        base = rest_state(posing, 1, pose)
+        root = posing.joint_template[0]
+        state = replace(base, root=rotation[None], translation=(rotation @ root + move - root)[None])
+        score, state = _rough(posing, scan, state, mean)
+        if score < best:
+            best, found = score, state
+    return found
+
+
+def _rough(posing: Posing, scan: Scan, state: State, mean: np.ndarray) -> tuple[float, State]:
+    from .priors import pose_prior
+
+    picked = slice(None, None, max(1, len(scan.points) // 500))
+    normals = None if scan.normals is None else scan.normals[picked]
+    count = len(posing.vertices)
+    terms = [
+        ScanToModel(
+            targets=scan.points[None, picked], normals=None if normals is None else normals[None], signed=scan.signed,
+            faces=posing.data.faces, vertex_count=count, sigma=0.02, scale=3.0, slide=1.0,
+        )
+    ]  # fmt: skip
+    if scan.complete:
+        terms.append(
+            ModelToScan(
+                scans=[scan.points], normals=None if scan.normals is None else [scan.normals], signed=scan.signed,
+                faces=posing.data.faces, vertex_count=count, chosen=np.arange(0, count, max(1, count // 400)),
+                sigma=0.02, scale=3.0, slide=1.0, gate=0.06,
+            )
+        )  # fmt: skip
+    problem = Problem(posing, terms, pose_prior(posing.data), ShapePrior())
+
+    def match(_: State, points: np.ndarray) -> None:
+        for term in terms:
+            term.match(points)
+
+    state = solve(problem, state, iterations=10, tolerance=1e-3, before=match).state
+    vertices = posing(state.shape, state.rotations(), state.translation, jacobian=False).points[0, :count]
+    to_model = NearestOnMesh(posing.data.faces, count)(vertices, scan.points[picked])[2]
+    score = np.minimum(to_model, 0.03).mean()
+    if normals is not None and scan.signed:  # what faces the wrong way is not matched, and counts as far
+        terms[0].match(np.concatenate((vertices, np.zeros((1, 3))))[None])
+        score += 0.03 * (1 - terms[0].confidence.mean())
+    if scan.complete:
+        score += np.minimum(cKDTree(scan.points).query(vertices)[0], 0.03).mean()
+    return float(score + 1e-4 * (problem.pose(state)[0] ** 2).mean()), state
+
+
+def _principal(points: np.ndarray) -> np.ndarray:
+    """(3, 3) right-handed principal axes as columns, longest first."""
+    axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2].T
+    return axes * np.array([1, 1, np.sign(np.linalg.det(axes))])
+
+
+def _turns() -> list[np.ndarray]:
+    """The 24 proper rotations of a cube."""
+    found = []
+    for order in permutations(range(3)):
+        for signs in product((1, -1), repeat=3):
+            turn = np.zeros((3, 3))
+            turn[range(3), order] = signs
+            if np.linalg.det(turn) > 0:
+                found.append(turn)
+    return found

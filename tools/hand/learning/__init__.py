@@ -1,0 +1,1 @@
+"""Learning an articulated model from registered meshes or raw scans (`fieldstone hand learn`)."""

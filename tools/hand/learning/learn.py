@@ -1,0 +1,344 @@
+"""Registered meshes in, an articulated model out: template, shape space, pose correctives, joint regressor, pose space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fieldstone.core.errors import UserError
+
+from ....fields.articulated.model_data import ModelData
+from ..fitting.initial import kabsch
+from ..fitting.posing import Posing
+from ..fitting.priors import PosePrior
+from ..fitting.state import State
+from .correctives import corrective_penalty, fit_correctives, pose_features
+from .joints import fit_regressor, move_joints
+from .shape_space import ShapeSpace, learn_shape_space, shape_metrics
+from .unposing import Rest, fit_poses, spread_vertices, start_poses, unpose
+
+__all__ = ["Learned", "LearnSettings", "Registered", "learn"]
+
+_FREE = 1.5
+"""Radians: the spread of the pose prior while learning; correspondences are known, so poses hardly need one."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """n meshes of one topology, of u subjects in any poses."""
+
+    vertices: np.ndarray
+    """(n, v, 3) metres."""
+    subjects: np.ndarray
+    """(n,) int from 0 to u - 1."""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LearnSettings:
+    """What is learned, and how finely."""
+
+    shapes: int = 10
+    components: int | None = None
+    """Pose components that are kept; None: all."""
+    rounds: int = 4
+    """Alternations between poses and templates."""
+    held_out: float = 0.1
+    """Share of the meshes (of subjects with at least three) that is only tested on."""
+    ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+    """Strengths of the correctives' ridge that are tried; the best on the held-out meshes' poses is taken."""
+    reach: float | None = None
+    """Metres a corrective reaches from its joint; None: a sixth of the template's length."""
+    vertices: int = 300
+    """Vertices that poses are fitted to."""
+    regressor: bool = True
+    """Whether joints are looked for anew; False keeps the starting model's regressor."""
+
+
+@dataclass
+class Learned:
+    """The model and what is known of its quality."""
+
+    data: ModelData
+    space: ShapeSpace
+    report: dict = field(default_factory=dict)
+    """Plain numbers: see `learn`."""
+
+
+def learn(
+    start: ModelData,  # tree, weights, faces, and a first template and regressor of the meshes' topology
+    meshes: Registered,
+    settings: LearnSettings | None = None,
+    *,
+    rng: np.random.Generator,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Learned:
+    """Learns from registered meshes. The report has, in millimetres, the error of held-out meshes with skinning alone and with correctives,
+    compactness, generalisation and specificity against the number of components, and the noise of the meshes.
+
+    Raises UserError for another topology, values that are not finite, or fewer than two subjects.
+    """
+    settings = settings or LearnSettings()
+    _check(start, meshes)
+    subjects, n = meshes.subjects, len(meshes.vertices)
+    held = _held_out(subjects, settings.held_out, rng)
+    train = ~held
+    progress(f"{n} meshes of {int(subjects.max()) + 1} subjects, {int(held.sum())} held out")
+
+    plain = start.replace(
+        pose_correctives=np.zeros_like(start.pose_correctives), shape_basis=start.shape_basis[:, :, :0]
+    )
+    skinned = _alternate(plain, meshes, train, settings, correctives=False, progress=progress)
+    error_skinned = _held_out_error(skinned, meshes, held)
+    progress(f"skinning alone: held-out vertex error {1e3 * error_skinned:.3f} mm")
+    full = _alternate(
+        skinned.data, meshes, train, settings, correctives=True, progress=progress, before=skinned
+    )
+    error_full = _held_out_error(full, meshes, held)
+    progress(f"with correctives: held-out vertex error {1e3 * error_full:.3f} mm")
+
+    space = learn_shape_space(full.rest.templates, settings.shapes, full.template_noise)
+    regressor = full.data.joint_regressor
+    if settings.regressor:
+        regressor = fit_regressor(full.rest.templates, full.rest.joints, start.joint_regressor)
+    angles = full.state.angles[train].reshape(int(train.sum()), -1)
+    mean = angles.mean(0)
+    _, _, right = np.linalg.svd(angles - mean, full_matrices=False)
+    components = right[: settings.components or len(right)]
+    data = ModelData.checked(
+        full.data.arrays()
+        | {
+            "template": space.mean,
+            "shape_basis": space.basis,
+            "joint_regressor": regressor,
+            "pose_mean": mean,
+            "pose_components": components,
+            "pose_coefficients": (angles - mean) @ components.T,
+        },
+        where="learned model",
+        joint_names=start.joint_names,
+        side=start.side,
+        info=start.info | {"learned": f"from {n} registered meshes of {int(subjects.max()) + 1} subjects"},
+    )
+    report = {
+        "meshes": n,
+        "subjects": int(subjects.max()) + 1,
+        "held_out_meshes": int(held.sum()),
+        "noise_mm": 1e3 * full.noise,
+        "held_out_error_mm": {"skinning": 1e3 * error_skinned, "correctives": 1e3 * error_full},
+        "ridge": full.ridge,
+        "explained": {str(k): space.explained(k) for k in _counts(settings.shapes)},
+        "explained_with_noise": {str(k): space.explained_raw(k) for k in _counts(settings.shapes)},
+        "shape": shape_metrics(full.rest.templates, _counts(settings.shapes), rng),
+    }
+    for key in ("generalisation", "specificity"):
+        report["shape"][f"{key}_mm"] = [1e3 * value for value in report["shape"].pop(key)]
+    return Learned(data, space, report)
+
+
+@dataclass
+class _Fitted:
+    data: ModelData
+    rest: Rest
+    state: State
+    noise: float
+    """Standard deviation of a coordinate of the meshes, metres."""
+    template_noise: float
+    """Mean variance of a template's coordinate that comes from it."""
+    ridge: float = 0.0
+
+
+def _alternate(
+    data: ModelData,
+    meshes: Registered,
+    train: np.ndarray,
+    settings: LearnSettings,
+    *,
+    correctives: bool,
+    progress: Callable[[str], None],
+    before: _Fitted | None = None,
+) -> _Fitted:
+    """Poses, then joints, templates and correctives, `rounds` times."""
+    vertices, subjects = meshes.vertices, meshes.subjects
+    chosen = spread_vertices(data, settings.vertices)
+    u = int(subjects.max()) + 1
+    prior = PosePrior(np.zeros(3 * (len(data.parents) - 1)), np.eye(3 * (len(data.parents) - 1)) / _FREE)
+    noise, ridge = 0.001, settings.ridges[len(settings.ridges) // 2]
+    if before is None:
+        rest = Rest(np.tile(data.template, (u, 1, 1)), np.tile(data.joints, (u, 1, 1)))
+        state = None
+    else:
+        rest, state, noise = before.rest, before.state, before.noise
+    counts = np.bincount(subjects[train], minlength=u)
+    for turn in range(settings.rounds):
+        posing = Posing(data, chosen, 0)
+        own = Rest(rest.templates[subjects][:, chosen], rest.joints[subjects])
+        if state is None:
+            palm = data.weights[chosen, 0] > 0.5
+            palm = palm if palm.sum() >= 4 else np.ones(len(chosen), bool)
+            state = start_poses(posing, vertices[:, chosen], own, palm, data.pose_mean)
+        state = fit_poses(
+            posing,
+            vertices[:, chosen],
+            own,
+            state,
+            prior,
+            sigma=max(noise, 2e-4),
+            iterations=25 if turn == 0 else 8,
+        )
+        if settings.regressor and turn > 0:
+            for subject in np.flatnonzero(counts > 2):
+                rows = np.flatnonzero((subjects == subject) & train)[:40]
+                rest.joints[subject] = move_joints(
+                    data,
+                    vertices[rows][:, chosen],
+                    chosen,
+                    Rest(rest.templates[subject : subject + 1, chosen], rest.joints[subject : subject + 1]),
+                    state.frames(rows),
+                    sigma=max(noise, 2e-4),
+                )
+        unposed = unpose(data, state, rest.joints[subjects], vertices)
+        features = pose_features(state.rotations())
+        if correctives:
+            residuals = unposed - rest.templates[subjects]
+            penalty = corrective_penalty(
+                data.template, data.joints, data.weights, data.parents, _reach(data, settings)
+            )
+            ridge = (
+                _best_ridge(features, residuals, subjects, penalty, train, settings.ridges)
+                if turn in (0, settings.rounds - 1)
+                else ridge
+            )
+            data = data.replace(
+                pose_correctives=fit_correctives(
+                    features[train], residuals[train], subjects[train], penalty, ridge
+                )
+            )
+            flat = data.pose_correctives.reshape(-1, features.shape[1])
+            unposed = unposed - (features @ flat.T).reshape(unposed.shape)
+        noise, template_noise = _average(data, rest, unposed, subjects, train, counts)
+        progress(f"round {turn + 1}: {1e3 * noise:.3f} mm left a coordinate")
+        if not settings.regressor or turn == 0:
+            rest.joints = np.einsum("jv,uvd->ujd", data.joint_regressor, rest.templates)
+        data = data.replace(template=rest.templates.mean(0))
+    return _Fitted(data, rest, state, noise, template_noise, ridge)
+
+
+def _average(
+    data: ModelData,
+    rest: Rest,
+    unposed: np.ndarray,
+    subjects: np.ndarray,
+    train: np.ndarray,
+    counts: np.ndarray,
+) -> tuple[float, float]:
+    """New templates, in place: each subject's mean of its unposed meshes, laid on the common template without scaling.
+
+    Joints move along. Returns the standard deviation of a coordinate about its subject's mean, and the variance that it leaves in a template.
+    """
+    mean = data.template
+    spread, freedom = 0.0, 0
+    for subject in range(len(rest.templates)):
+        rows = unposed[(subjects == subject) & train]
+        own = rows.mean(0)
+        spread += float(((rows - own) ** 2).sum())
+        freedom += 3 * own.shape[0] * (len(rows) - 1)
+        rotation, move = kabsch(own, mean)
+        rest.templates[subject] = own @ rotation.T + move
+        rest.joints[subject] = rest.joints[subject] @ rotation.T + move
+    variance = spread / max(freedom, 1)
+    return float(np.sqrt(variance)), float(variance * np.mean(1 / np.maximum(counts, 1)))
+
+
+def _best_ridge(
+    features: np.ndarray,
+    residuals: np.ndarray,
+    subjects: np.ndarray,
+    penalty: np.ndarray,
+    train: np.ndarray,
+    ridges: tuple[float, ...],
+) -> float:
+    """By two-fold validation inside the training meshes, on every eighth vertex."""
+    rows = np.flatnonzero(train)
+    fold = np.arange(len(rows)) % 2 == 0
+    some = slice(None, None, 8)
+    scores = []
+    for ridge in ridges:
+        score = 0.0
+        for part in (fold, ~fold):
+            a, b = rows[part], rows[~part]
+            learned = fit_correctives(features[a], residuals[a][:, some], subjects[a], penalty[some], ridge)
+            rest = residuals[b][:, some] - np.einsum("nk,vdk->nvd", features[b], learned, optimize=True)
+            for subject in np.unique(subjects[b]):
+                own = rest[subjects[b] == subject]
+                score += float(((own - own.mean(0)) ** 2).sum())
+        scores.append(score)
+    return ridges[int(np.argmin(scores))]
+
+
+def _held_out_error(fitted: _Fitted, meshes: Registered, held: np.ndarray) -> float:
+    """Mean vertex distance of held-out meshes: their poses were fitted, their vertices took no part in templates or correctives."""
+    if not held.any():
+        return float("nan")
+    data, state = fitted.data, fitted.state.frames(np.flatnonzero(held))
+    subjects = meshes.subjects[held]
+    chosen = spread_vertices(data, 10**9)[:: max(1, len(data.template) // 600)]
+    prior = PosePrior(np.zeros(3 * (len(data.parents) - 1)), np.eye(3 * (len(data.parents) - 1)) / _FREE)
+    own = Rest(fitted.rest.templates[subjects][:, chosen], fitted.rest.joints[subjects])
+    state = fit_poses(
+        Posing(data, chosen, 0),
+        meshes.vertices[held][:, chosen],
+        own,
+        state,
+        prior,
+        sigma=max(fitted.noise, 2e-4),
+        iterations=8,
+    )
+    total = 0.0
+    posing = Posing(data, None, 0)
+    for i in range(len(subjects)):
+        rest = fitted.rest.templates[subjects[i]][None], fitted.rest.joints[subjects[i]][None]
+        one = state.frames(slice(i, i + 1))
+        points = posing(one.shape, one.rotations(), one.translation, False, rest=rest).points[
+            0, : len(data.template)
+        ]
+        total += float(np.linalg.norm(points - meshes.vertices[held][i], axis=1).mean())
+    return total / len(subjects)
+
+
+def _held_out(subjects: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """(n,) bool: `share` of the meshes, never so many that a subject keeps fewer than two."""
+    held = np.zeros(len(subjects), bool)
+    left = np.bincount(subjects)
+    for row in rng.permutation(len(subjects)):
+        if held.sum() >= round(share * len(subjects)):
+            break
+        if left[subjects[row]] > 2:
+            held[row] = True
+            left[subjects[row]] -= 1
+    return held
+
+
+def _reach(data: ModelData, settings: LearnSettings) -> float:
+    return settings.reach or float(np.ptp(data.template, axis=0).max()) / 6
+
+
+def _counts(shapes: int) -> tuple[int, ...]:
+    return tuple(k for k in (1, 2, 3, 5, 7, 10, 15, 20) if k <= shapes)
+
+
+def _check(start: ModelData, meshes: Registered) -> None:
+    v = len(start.template)
+    if meshes.vertices.ndim != 3 or meshes.vertices.shape[1:] != (v, 3):
+        raise UserError(
+            f"meshes: expected (n, {v}, 3), the starting model's topology, found {meshes.vertices.shape}"
+        )
+    if not np.isfinite(meshes.vertices).all():
+        bad = int(np.flatnonzero(~np.isfinite(meshes.vertices).all((1, 2)))[0])
+        raise UserError(
+            f"meshes: expected finite vertices, found NaN or infinity in mesh {meshes.names[bad] if meshes.names else bad}"
+        )
+    if len(np.unique(meshes.subjects)) < 2:
+        raise UserError("meshes: expected at least 2 subjects, found 1; a shape space needs several")

@@ -1,0 +1,172 @@
+"""Between registered meshes and what they are made of: poses of all meshes, one rest template a subject.
+
+Alternates as SMPL's training does (Loper et al. 2015, section 4): poses by Levenberg-Marquardt with templates held fast, templates
+in closed form with poses held fast. Correspondence is known, so nothing is searched for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....fields.articulated.model_data import ModelData
+from ..fitting.initial import kabsch
+from ..fitting.posing import Posing
+from ..fitting.priors import PosePrior
+from ..fitting.state import State
+
+__all__ = ["Rest", "carry", "fit_poses", "spread_vertices", "start_poses", "unpose"]
+
+_DAMPING = 1e-6
+
+
+@dataclass
+class Rest:
+    """Rest shapes of u subjects."""
+
+    templates: np.ndarray
+    """(u, v, 3)."""
+    joints: np.ndarray
+    """(u, j, 3)."""
+
+
+def spread_vertices(data: ModelData, count: int) -> np.ndarray:
+    """`count` vertices far from each other on the template, at least a few on every joint (farthest-point sampling)."""
+    points = data.template
+    chosen = [int(np.argmax(points @ np.array([1.0, 0.3, 0.1])))]
+    distance = np.linalg.norm(points - points[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(points)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    return np.array(sorted(set(chosen) | {int(i) for i in data.weights.argmax(0)}))
+
+
+def fit_poses(
+    posing: Posing,  # of the chosen vertices, without shape directions
+    meshes: np.ndarray,  # (n, m, 3) those vertices of each mesh
+    rest: Rest,  # of the chosen vertices: (n, m, 3), (n, j, 3), one row a mesh
+    start: State,
+    prior: PosePrior,
+    *,
+    sigma: float,
+    iterations: int,
+    chunk: int = 64,
+) -> State:
+    """Poses of n meshes, all independent: Gauss-Newton with each mesh's own step, taken back where the mesh got worse."""
+    parts = []
+    for first in range(0, len(meshes), chunk):
+        rows = slice(first, first + chunk)
+        parts.append(
+            _fit_chunk(
+                posing,
+                meshes[rows],
+                (rest.templates[rows], rest.joints[rows]),
+                start.frames(rows),
+                prior,
+                sigma,
+                iterations,
+            )
+        )
+    return State(
+        start.shape,
+        *(np.concatenate([getattr(p, key) for p in parts]) for key in ("root", "angles", "translation")),
+    )
+
+
+def _fit_chunk(
+    posing: Posing,
+    meshes: np.ndarray,
+    rest: tuple[np.ndarray, np.ndarray],
+    state: State,
+    prior: PosePrior,
+    sigma: float,
+    iterations: int,
+) -> State:
+    count, q = len(meshes), state.frame_size
+    m = meshes.shape[1]
+    columns = np.zeros((len(prior.root), q))
+    columns[:, 3:-3] = prior.root * np.sqrt(prior.weight)
+    stiff = columns.T @ columns
+
+    def cost_of(candidate: State) -> tuple[np.ndarray, np.ndarray]:
+        points = posing(
+            candidate.shape, candidate.rotations(), candidate.translation, False, rest=rest
+        ).points[:, :m]
+        residuals = (points - meshes).reshape(count, -1) / sigma
+        return (residuals**2).sum(1) + (prior(candidate)[0] ** 2).sum(1), residuals
+
+    cost, residuals = cost_of(state)
+    damping = np.full(count, _DAMPING)
+    for _ in range(iterations):
+        moved = posing(state.shape, state.rotations(), state.translation, rest=rest)
+        jacobian = state.jacobian(moved)[1][:, :m].reshape(count, -1, q) / sigma
+        turned = jacobian.swapaxes(1, 2)
+        normal = turned @ jacobian + stiff
+        gradient = (turned @ residuals[..., None])[..., 0] + prior(state)[0] @ columns
+        diagonal = np.einsum("bii->bi", normal) * damping[:, None] + 1e-12
+        step = -np.linalg.solve(normal + diagonal[..., None] * np.eye(q), gradient[..., None])[..., 0]
+        trial = state.moved(np.zeros(0), step)
+        trial_cost, trial_residuals = cost_of(trial)
+        better = trial_cost < cost
+        keep = ~better
+        for key in ("root", "angles", "translation"):
+            getattr(trial, key)[keep] = getattr(state, key)[keep]
+        falls = (cost - trial_cost)[better] / np.maximum(cost[better], 1e-300)
+        residuals = np.where(better[:, None], trial_residuals, residuals)
+        cost = np.where(better, trial_cost, cost)
+        damping = np.where(better, damping / 10, np.maximum(damping, 1e-6) * 20)
+        state = trial
+        if better.all() and falls.max(initial=0) < 1e-7:
+            break
+    return state
+
+
+def carry(
+    data: ModelData,
+    state: State,
+    joints: np.ndarray,  # (n, j, 3) rest joints of each mesh's subject
+    chunk: int = 64,
+) -> Callable[[], object]:
+    """A generator function of (rows, M (b, v, 3, 3), c (b, v, 3)): rest points T of mesh rows go to M T + c."""
+    posing = Posing(data, np.zeros(0, np.int64), 0)
+
+    def parts():
+        for first in range(0, len(state), chunk):
+            rows = slice(first, min(first + chunk, len(state)))
+            turned, placed = posing.chain(state.rotations()[rows], joints[rows], state.translation[rows])
+            anchor = placed - (turned @ joints[rows][..., None])[..., 0]
+            blended = np.einsum("vj,bjcd->bvcd", data.weights, turned, optimize=True)
+            yield rows, blended, np.einsum("vj,bjc->bvc", data.weights, anchor, optimize=True)
+
+    return parts
+
+
+def unpose(
+    data: ModelData,
+    state: State,
+    joints: np.ndarray,  # (n, j, 3)
+    meshes: np.ndarray,  # (n, v, 3)
+) -> np.ndarray:  # (n, v, 3)
+    """Meshes taken back to rest through the inverse of the blended transforms."""
+    result = np.empty_like(meshes)
+    for rows, blended, move in carry(data, state, joints)():
+        result[rows] = np.linalg.solve(blended, (meshes[rows] - move)[..., None])[..., 0]
+    return result
+
+
+def start_poses(posing: Posing, meshes: np.ndarray, rest: Rest, root: np.ndarray, mean: np.ndarray) -> State:
+    """Root by Procrustes on the vertices that the root joint carries most (`root`: (m,) bool), the other joints at `mean`."""
+    count, joints = len(meshes), len(posing.parents)
+    state = State(
+        np.zeros(0),
+        np.tile(np.eye(3), (count, 1, 1)),
+        np.tile(mean.reshape(1, joints - 1, 3), (count, 1, 1)),
+        np.zeros((count, 3)),
+    )
+    for i in range(count):
+        rotation, move = kabsch(rest.templates[i, root], meshes[i, root])
+        state.root[i] = rotation
+        state.translation[i] = rotation @ rest.joints[i, 0] + move - rest.joints[i, 0]
+    return state
