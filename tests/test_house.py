@@ -36,6 +36,7 @@ DISTRIBUTION = {  # where the name of the import is not the name of the package
     "cv2": "opencv-python-headless",
     "skimage": "scikit-image",
     "warp": "warp-lang",
+    "yaml": "pyyaml",
 }
 BY_HAND = {"tinycudann", "nvdiffrast"}  # not on PyPI
 
@@ -177,8 +178,9 @@ def test_every_data_file_inside_a_package_is_installed():
         relative = file.relative_to(ROOT)
         if file.suffix in (".py", ".nbi", ".nbc") or "__pycache__" in relative.parts:
             continue
-        package = ".".join(module_name(str(relative))[:-1])
-        if not any(file.match(pattern) for pattern in patterns.get(package, [])):
+        named = module_name(str(relative))[:-1]  # a pattern may belong to a package further up
+        packages = (".".join(named[:depth]) for depth in range(1, len(named) + 1))
+        if not any(file.match(pattern) for package in packages for pattern in patterns.get(package, [])):
             missing.append(str(relative))
     assert not missing, f"not in pyproject's package-data: {missing}"
 

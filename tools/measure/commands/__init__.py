@@ -1,0 +1,36 @@
+"""One file per subcommand of `fieldstone measure`; each has NAME, HELP, add_arguments(parser) and run(args) -> exit code."""
+
+from . import (
+    calibrate,
+    circle,
+    cone,
+    cylinder,
+    decode,
+    info,
+    line,
+    plane,
+    simulate,
+    sphere,
+    thread,
+    torus,
+    verify_nist,
+)
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = (
+    info,
+    line,
+    plane,
+    circle,
+    sphere,
+    cylinder,
+    cone,
+    torus,
+    thread,
+    decode,
+    calibrate,
+    verify_nist,
+    simulate,
+)
+"""All subcommands, in the order `--help` lists them."""
