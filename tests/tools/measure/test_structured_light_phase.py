@@ -100,7 +100,7 @@ def test_images_that_are_not_the_pattern_are_refused():
     ):
         with pytest.raises(UserError, match="Gray"):
             decode_phase(wrong, pattern, saturation=65535)
-    with pytest.raises(UserError, match=r"12 images cannot be|3 phase steps"):
+    with pytest.raises(UserError, match="4 images cannot be 4 phase steps and a Gray code"):
         Pattern.of_count(4, steps=4)
     with pytest.raises(UserError, match="cannot be 4 phase steps and a Gray code with inverses"):
         Pattern.of_count(11, inverse=True)

@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 _NOISE_PIXELS = 40_000
+_ROUNDING = 1 / 12  # variance of rounding to whole grey values
 _RESULTANT = 0.35  # of 2 / pi: a half fringe's phases, if the images are what the pattern says
+_SUCCESSIVE = 0.5  # share of the code's changes that are by one; the rest are the part's own edges
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,9 @@ def find_convention(
     bright = modulation > max(2.0, 0.25 * float(np.percentile(modulation, 90)))
     code = _code(images, pattern, mean)
     unit = np.where(bright, real + 1j * imaginary, 0) / np.maximum(modulation, 1e-9)
-    # neighbours: does the wrapped phase grow where the code does?
-    step = np.angle(unit[:, 8:] * np.conj(unit[:, :-8]))
-    change = code[:, 8:] - code[:, :-8]
-    both = (bright[:, 8:] & bright[:, :-8]) & (np.abs(change) == 1)
-    vote = float(np.sign(step[both] * change[both]).mean()) if both.any() else 0.0
+    vote = _direction(unit, code, bright)
     sign = 1 if vote >= 0 else -1
+    successive = _successive(code, bright)
     if sign < 0:
         unit = np.conj(unit)
     if pattern.complementary:
@@ -118,9 +117,10 @@ def find_convention(
             raise UserError("the Gray images show no stripes: are the files in order, phase steps first?")
         confidence = float(abs(at_edge.mean())) * 2 / np.pi
         offset = float(np.pi - np.angle(at_edge.mean()))
-    if confidence < _RESULTANT or abs(vote) < 0.2:
+    if confidence < _RESULTANT or abs(vote) < 0.2 or successive < _SUCCESSIVE:
         raise UserError(
-            f"phase images and Gray code do not belong together (agreement {confidence:.2f} of 0.64, direction {vote:+.2f} of 1): "
+            f"phase images and Gray code do not belong together (agreement {confidence:.2f} of 0.64, direction {vote:+.2f} of 1, "
+            f"{successive:.0%} of neighbouring stripes have successive numbers): "
             f"expected {pattern.steps} phase steps, then {pattern.gray_bits} Gray images"
             f"{' each with its inverse' if pattern.inverse else ''}, most significant first; check order and --steps"
         )
@@ -131,6 +131,27 @@ def find_convention(
     return Convention(sign, float(np.angle(np.exp(1j * offset))), confidence)
 
 
+def _direction(unit: np.ndarray, code: np.ndarray, bright: np.ndarray) -> float:
+    """In [-1, 1]: does the wrapped phase grow where the code does? Fine fringes show it over two pixels, coarse ones over eight."""
+    best = 0.0
+    for reach in (2, 8):
+        step = np.angle(unit[:, reach:] * np.conj(unit[:, :-reach]))
+        change = code[:, reach:] - code[:, :-reach]
+        both = (bright[:, reach:] & bright[:, :-reach]) & (np.abs(change) == 1)
+        vote = float(np.sign(step[both] * change[both]).mean()) if both.any() else 0.0
+        best = vote if abs(vote) > abs(best) else best
+    return best
+
+
+def _successive(code: np.ndarray, bright: np.ndarray) -> float:
+    """Share of the code's changes from pixel to pixel that are by one. The last bit's parity does not notice Gray images in another
+    order; this does: only with the finest image last do neighbouring stripes have neighbouring numbers.
+    """
+    change = np.abs(np.diff(code, axis=1))[bright[:, 1:] & bright[:, :-1]]
+    changed = int((change > 0).sum())
+    return float((change == 1).sum() / changed) if changed else 0.0
+
+
 def measure_noise(
     stack: np.ndarray,  # (images, h, w)
     pattern: Pattern,
@@ -139,9 +160,9 @@ def measure_noise(
 ) -> tuple[NoiseModel, float]:
     """The noise of the grey values, and the ripple (radians) that the fringes' second harmonic would leave in the phase.
 
-    From four steps on, what the images have left after A, B and phase is split into the part that follows cos 2 phase and sin 2 phase
-    (the projector's response is not straight) and the rest, whose variance is fitted against brightness. With three steps nothing is
-    left over; the noise then comes from the mean image's Laplacian (Immerkaer, "Fast noise variance estimation", CVIU 64, 1996).
+    From four steps on, what the images have left after A, B and phase is split into the part that follows the phase's harmonics
+    (the projector's response is not straight; `_visible_harmonics`) and the rest, whose variance is fitted against brightness. With three
+    steps nothing is left over; the noise then comes from the mean image's Laplacian (Immerkaer, "Fast noise variance estimation", CVIU 64, 1996).
     """
     images = stack[: pattern.steps, ::stride, ::stride].astype(np.float64)
     _, real, imaginary = _sums(images, pattern)
@@ -162,35 +183,45 @@ def measure_noise(
             n * response**2 / 36
         )  # the kernel's weights have a norm of 6; a mean of n has 1 / n of the variance
         floor, gain = _noise_line(squares, np.ones(len(chosen)), grey.mean(axis=0), 1)
-        return NoiseModel(max(floor, 1 / 12), gain, True), 0.0
+        return NoiseModel(floor, gain, True), 0.0
     b, phase = modulation.ravel()[chosen], np.arctan2(imaginary, real).ravel()[chosen]
     angles = 2 * np.pi * np.arange(n)[:, None] / n
-    even, odd = (
-        b * np.cos(2 * (phase - angles)),
-        b * np.sin(2 * (phase - angles)),
-    )  # a second harmonic in image k
-    basis = np.stack([_residual(even), _residual(odd)])
+    orders = _visible_harmonics(n)
+    basis = np.stack([_residual(b * wave(m * (phase - angles))) for m in orders for wave in (np.cos, np.sin)])
     rest = _residual(grey)
-    harmonic = np.linalg.lstsq(
+    fitted = np.linalg.lstsq(
         np.einsum("ikp,jkp->ij", basis, basis), np.einsum("ikp,kp->i", basis, rest), rcond=None
     )[0]
-    rest = rest - np.einsum("i,ikp->kp", harmonic, basis)
-    # what each grey value's noise adds to the rest, directly and through the phase that the harmonic was placed by
-    d_even = (
-        2 / n * (np.cos(2 * phase) * np.cos(phase - angles) + 2 * np.sin(2 * phase) * np.sin(phase - angles))
-    )
-    d_odd = (
-        2 / n * (np.sin(2 * phase) * np.cos(phase - angles) - 2 * np.cos(2 * phase) * np.sin(phase - angles))
-    )
-    of_even = harmonic[0] * np.cos(2 * angles) - harmonic[1] * np.sin(2 * angles)
-    of_odd = harmonic[0] * np.sin(2 * angles) + harmonic[1] * np.cos(2 * angles)
+    rest = rest - np.einsum("i,ikp->kp", fitted, basis)
+    # what each grey value's noise adds to the rest, directly and through the phase that the harmonics were placed by
     gain_of = np.zeros_like(grey)
     for k in range(n):
+        along, across = np.cos(phase - angles[k]), np.sin(phase - angles[k])
         unit = np.zeros((n, len(chosen)))
         unit[k] = 1
-        gain_of[k] = (_residual(unit - of_even * d_even[k] - of_odd * d_odd[k]) ** 2).sum(axis=0)
+        for m, (h_cos, h_sin) in zip(orders, fitted.reshape(-1, 2)):
+            d_cos = 2 / n * (np.cos(m * phase) * along + m * np.sin(m * phase) * across)
+            d_sin = 2 / n * (np.sin(m * phase) * along - m * np.cos(m * phase) * across)
+            unit -= (h_cos * np.cos(m * angles) - h_sin * np.sin(m * angles)) * d_cos
+            unit -= (h_cos * np.sin(m * angles) + h_sin * np.cos(m * angles)) * d_sin
+        gain_of[k] = (_residual(unit) ** 2).sum(axis=0)
+    harmonic = fitted[:2]
     floor, gain = _noise_line((rest**2).sum(axis=0), gain_of.sum(axis=0), (gain_of * grey).sum(axis=0), n - 3)
-    return NoiseModel(max(floor, 1 / 12), gain, True), float(np.hypot(*harmonic))
+    return NoiseModel(floor, gain, True), float(np.hypot(*harmonic))
+
+
+def _visible_harmonics(steps: int) -> list[int]:
+    """Orders of cos m (phase - angle) that leave something after A, B and phase, the second first.
+
+    Second and third are a bent response's own. N - 2 and N + 2 come of the error that harmonics N - 1 and N + 1 make in the
+    phase itself, of period 2 pi / N (Zuo et al. 2018, section 5), on which the second harmonic is then placed.
+    """
+    orders = [2, 3, steps - 2, steps + 2]
+    return [
+        m
+        for i, m in enumerate(orders)
+        if m % steps not in (0, 1, steps - 1) and m not in orders[:i] and m > 1
+    ]
 
 
 def _second_differences(image: np.ndarray) -> np.ndarray:
@@ -203,27 +234,36 @@ def _second_differences(image: np.ndarray) -> np.ndarray:
 def _noise_line(
     squares: np.ndarray, of_floor: np.ndarray, of_gain: np.ndarray, freedom: int
 ) -> tuple[float, float]:
-    """Floor and gain, neither negative, with E squares = floor of_floor + gain of_gain.
+    """Floor (at least the 1 / 12 of rounding to whole grey values) and gain, not negative, with
+    E squares = floor of_floor + gain of_gain.
 
     Squares over nine times what is expected (moving edges, glints) are left out, and what that takes from a normal variable's mean
-    square is given back. Grey values are whole numbers, so medians of squares would jump; truncated means do not.
+    square is given back. Grey values are whole numbers, so medians of squares would jump; truncated means do not. Where all pixels are
+    about as bright, floor and gain cannot be told apart: a gain within two standard errors of zero is taken to be zero.
     """
-    from scipy.optimize import nnls
     from scipy.stats import chi2
 
     shrink = chi2.cdf(9 * freedom, freedom + 2) / chi2.cdf(9 * freedom, freedom)
-    level = float(squares.mean() / of_floor.mean())
-    expected = level * of_floor
-    line = np.array([level, 0.0])
-    scale = np.array([1.0, of_gain.mean() / of_floor.mean()])
+    floor, gain = max(float(squares.mean() / of_floor.mean()), _ROUNDING), 0.0
     for _ in range(12):
+        expected = floor * of_floor + gain * of_gain
         kept = squares <= 9 * expected
-        design = np.stack([of_floor[kept], of_gain[kept] / scale[1]], 1) / expected[kept, None]
-        before, (line, _) = line, nnls(design, squares[kept] / expected[kept] / shrink)
-        expected = np.maximum(line[0] * of_floor + line[1] / scale[1] * of_gain, 1e-12)
-        if np.abs(line - before).max() < 1e-5 * line.max():
+        f, g = of_floor[kept] / expected[kept], of_gain[kept] / expected[kept]
+        y = squares[kept] / expected[kept] / shrink - _ROUNDING * f
+        ff, fg, gg, fy, gy = f @ f, f @ g, g @ g, f @ y, g @ y
+        determinant = ff * gg - fg * fg
+        before, gain = (floor, gain), 0.0
+        if determinant > 1e-9 * ff * gg:
+            gain = (ff * gy - fg * fy) / determinant
+            if gain < 2 * np.sqrt(2 / freedom * ff / determinant):  # chi-square: variance 2 / freedom each
+                gain = 0.0
+        above = (fy - gain * fg) / ff
+        if above < 0 and gain > 0:
+            above, gain = 0.0, gy / gg
+        floor = _ROUNDING + max(above, 0.0)
+        if abs(floor - before[0]) + abs(gain - before[1]) * of_gain.mean() < 1e-5 * floor:
             break
-    return float(line[0]), float(line[1] / scale[1])
+    return float(floor), float(gain)
 
 
 def decode_phase(
