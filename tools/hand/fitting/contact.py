@@ -51,14 +51,17 @@ class Capsules:
         scale = np.sqrt(self.weight) / _SOFT
         gap, offset, s, t = self._gap(points)
         over = np.maximum(self.room - gap, 0)
+        touching = over.any(0)  # most pairs never meet: the others have neither cost nor slope
+        over, gap, offset, s, t = (part[:, touching] for part in (over, gap, offset, s, t))
         if by_frame is None:
             return over * scale, None, None
+        pairs = self.pairs[touching]
         direction = -scale * offset / np.maximum(gap, 1e-9)[..., None] * (over > 0)[..., None]
 
         def along(part: np.ndarray) -> np.ndarray:
             total = 0.0
             for side, share, sign in ((0, s, 1.0), (1, t, -1.0)):
-                ends = self.ends[self.pairs[:, side]]
+                ends = self.ends[pairs[:, side]]
                 for end, factor in ((0, 1 - share), (1, share)):
                     weighted = direction * (sign * factor)[..., None]
                     total = total + np.einsum("bpc,bpck->bpk", weighted, part[:, ends[:, end]], optimize=True)
