@@ -185,15 +185,13 @@ def _disparity_limits(baseline: float, z_range: tuple[float, float] | None) -> t
 
 
 def _assembled(disparity, variance, ray, state, gain, frame, left) -> Match:
-    bad = state != 0
-    disparity[bad] = np.nan
-    z = frame.baseline / disparity
-    u, v = ray[..., 0], ray[..., 1]
-    points = np.stack([u * z, v * z, z], axis=-1) @ frame.left
-    sigma = np.sqrt(u * u + v * v + 1) * z * z / frame.baseline * np.sqrt(variance)
+    from .matching_cpu import triangulate
+
+    points, sigma = triangulate(disparity, variance, ray, state, frame.left, frame.baseline)
     names = ("matched", "masked", "unmatched", "steep", "ambiguous", "lonely")
     found = np.bincount(state.ravel(), minlength=len(names))
     counts = {name: int(found[i]) for i, name in enumerate(names)}
     counts["valid"] = int(state.size - counts.pop("masked"))
-    independence = float(np.mean(gain[~bad])) if (~bad).any() else 1.0
+    matched = state == 0
+    independence = float(gain[matched].mean(dtype=np.float64)) if matched.any() else 1.0
     return Match(points, sigma, counts, independence)

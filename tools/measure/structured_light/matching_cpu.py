@@ -9,7 +9,7 @@ import numpy as np
 
 from .geometry import distort, undistort
 
-__all__ = ["lonely_pixels", "match_pixels", "phase_index"]
+__all__ = ["lonely_pixels", "match_pixels", "phase_index", "triangulate"]
 
 _FAST = {"contract", "arcp", "nsz"}  # NaN keeps its meaning
 
@@ -298,3 +298,39 @@ def lonely_pixels(
     out = np.empty(state.shape, np.uint8)
     _lonely_rows(disparity, variance, state, pixel, least, out)
     state[out == 1] = 5
+
+
+@numba.njit(cache=True)
+def _triangulate_row(disparity, variance, ray, state, front, baseline, points, sigma):
+    for x in range(len(disparity)):
+        if state[x] != 0:
+            points[x, 0] = points[x, 1] = points[x, 2] = sigma[x] = math.nan
+            continue
+        u, v = ray[x, 0], ray[x, 1]
+        z = baseline / disparity[x]
+        for axis in range(3):  # the rectified frame's rows are `front`; its transpose leads back
+            points[x, axis] = (u * front[0, axis] + v * front[1, axis] + front[2, axis]) * z
+        sigma[x] = math.sqrt(u * u + v * v + 1.0) * z * z / baseline * math.sqrt(variance[x])
+
+
+@numba.njit(cache=True, parallel=True)
+def _triangulate_rows(disparity, variance, ray, state, front, baseline, points, sigma):
+    for y in numba.prange(disparity.shape[0]):
+        _triangulate_row(disparity[y], variance[y], ray[y], state[y], front, baseline, points[y], sigma[y])
+
+
+def triangulate(
+    disparity: np.ndarray,  # (h, w) in slopes
+    variance: np.ndarray,  # (h, w) of the disparity
+    ray: np.ndarray,  # (h, w, 2) rectified slopes of the left pixels
+    state: np.ndarray,  # (h, w) uint8, 0 where matched
+    front: np.ndarray,  # (3, 3) rectification.left
+    baseline: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (h, w, 3) in the left camera's frame and their standard deviation along its ray (h, w); NaN where there is no match.
+
+    z = baseline / disparity, so sigma_z = z^2 / baseline sigma_disparity, and along the ray sqrt(1 + u^2 + v^2) times that.
+    """
+    points, sigma = np.empty((*state.shape, 3)), np.empty(state.shape)
+    _triangulate_rows(disparity, variance, ray, state, front, float(baseline), points, sigma)
+    return points, sigma
