@@ -76,7 +76,7 @@ def refine(
             if damping == 0 and np.abs(delta).max() <= tolerance * scale:
                 # so small a step changes neither the information nor the sum of squares: no pass to see it
                 return Solution(
-                    primitive.step(frame, full), a, squares + float(rhs @ delta), used, taken, True
+                    primitive.step(frame, full), a, max(squares + float(rhs @ delta), 0.0), used, taken, True
                 )
             trial = primitive.step(frame, full)
             after = normal_equations(primitive, points, trial, cut, weights)

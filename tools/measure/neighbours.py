@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["local_noise", "local_normals", "neighbour_table"]
+__all__ = ["local_noise", "local_normals", "neighbour_table", "surface_noise"]
 
 _FEWEST = 9
+_WIDE = 8.0  # times the noise: reach of a neighbourhood that shows the surface
 
 
 def neighbour_table(points: np.ndarray, count: int, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +41,38 @@ def local_noise(
     if k < _FEWEST:
         return None
     chosen = np.argsort(distance[:, -1])[: max(seeds, 1) * 2 : 2] if n > 2 * seeds else np.arange(n)
-    patch = points[table[chosen]]
+    return float(np.percentile(_quadric_scatter(points[table[chosen]]), 25))
+
+
+def surface_noise(
+    points: np.ndarray, rng: np.random.Generator, *, most: int = 60_000, seeds: int = 600
+) -> float | None:
+    """Standard deviation across the surface of points without outliers, whatever the form; None with too few points.
+
+    From the residuals of quadrics through 16 neighbours around random points; the median square, which edges do not
+    move, is turned into a variance with the chi-square distribution's median. Noise that neighbours share is not seen.
+    """
+    from scipy.spatial import cKDTree
+    from scipy.stats import chi2
+
+    if len(points) < 2 * _FEWEST:
+        return None
+    k = min(16, len(points))
+    count, noise = min(len(points), most), 0.0
+    while True:
+        part = points if count == len(points) else points[rng.choice(len(points), count, replace=False)]
+        chosen = rng.choice(count, min(seeds, count), replace=False)
+        reach, table = cKDTree(part, balanced_tree=False, compact_nodes=False).query(part[chosen], k=k)
+        squares = _quadric_scatter(part[table]) ** 2
+        noise = float(np.sqrt(np.median(squares) * (k - 6) / chi2.median(k - 6)))
+        if np.median(reach[:, -1]) > _WIDE * noise or count // 4 < 8 * k:
+            return noise
+        count //= 4  # neighbours closer than the noise is thick make a ball, not a surface
+
+
+def _quadric_scatter(patch: np.ndarray) -> np.ndarray:
+    """(m,) standard deviation of (m, k, 3) neighbourhoods about a quadric each."""
+    k = patch.shape[1]
     patch = patch - patch.mean(axis=1, keepdims=True)
     axes = np.linalg.eigh(np.einsum("nki,nkj->nij", patch, patch))[1]
     local = np.einsum("nki,nij->nkj", patch, axes)
@@ -51,5 +83,4 @@ def local_noise(
     ridge = 1e-12 * np.eye(6)  # terms are of size one; neighbours in a row leave the curvature across it open
     solution = np.linalg.solve(transposed @ terms + ridge, transposed @ z[:, :, None])
     left = z - (terms @ solution)[:, :, 0]
-    sigma = np.sqrt((left**2).sum(axis=1) / (k - 6)) * size[:, 0, 0]
-    return float(np.percentile(sigma, 25))
+    return np.sqrt((left**2).sum(axis=1) / (k - 6)) * size[:, 0, 0]

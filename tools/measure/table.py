@@ -8,7 +8,7 @@ import numpy as np
 
 from .result import Measurement
 
-__all__ = ["COVERAGE_FACTOR", "measurement_lines", "quantity"]
+__all__ = ["COVERAGE_FACTOR", "characteristic_lines", "limits", "measurement_lines", "quantity"]
 
 COVERAGE_FACTOR = 2.0
 """k of the expanded uncertainty U = k u that is printed: about 95 % (GUM 6.2.1)."""
@@ -28,6 +28,8 @@ def measurement_lines(measurement: Measurement) -> list[str]:
     deviations = measurement.standard_uncertainty()
     used = f"{measurement.n_used:,} of {measurement.n_total:,} points, rms {measurement.rms:.4g} {unit}"
     lines = [f"{measurement.kind}: {used}"]
+    if measurement.kind == "tolerances":
+        return lines + characteristic_lines(measurement)
     for name, value in measurement.parameters.items():
         if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
             items = value if isinstance(value, list) else [value]
@@ -44,6 +46,34 @@ def measurement_lines(measurement: Measurement) -> list[str]:
         else:
             lines.append(f"  {name:<16} {value}")
     return lines
+
+
+def characteristic_lines(measurement: Measurement) -> list[str]:
+    """The characteristics of a plan, aligned: name, value with expanded uncertainty, limit, verdict; reasons below."""
+    rows = measurement.parameters["characteristics"]
+    cells = [
+        [
+            row["name"],
+            "-" if row["value"] is None else quantity(row["value"], row["expanded"]),
+            limits(row["lower"], row["upper"]) + (f" (bonus {row['bonus']:.4g})" if row["bonus"] else ""),
+            row["verdict"],
+        ]
+        for row in rows
+    ]
+    widths = [max((len(line[column]) for line in cells), default=0) for column in range(4)]
+    lines = []
+    for row, line in zip(rows, cells):
+        lines.append("  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip())
+        if row["reason"]:
+            lines.append(f"      {row['reason']}")
+    return [*lines, f"  verdict: {measurement.parameters['verdict']}"]
+
+
+def limits(lower: float | None, upper: float | None) -> str:
+    """ "<= 0.05", or "9.9 to 10.1"."""
+    if lower is None:
+        return "-" if upper is None else f"<= {upper:.6g}"
+    return f">= {lower:.6g}" if upper is None else f"{lower:.6g} to {upper:.6g}"
 
 
 def _short(item: object) -> str:

@@ -12,6 +12,7 @@ from . import (
     simulate,
     sphere,
     thread,
+    tolerances,
     torus,
     verify_nist,
 )
@@ -28,6 +29,7 @@ COMMANDS = (
     cone,
     torus,
     thread,
+    tolerances,
     decode,
     calibrate,
     verify_nist,

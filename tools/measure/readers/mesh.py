@@ -10,7 +10,7 @@ from fieldstone.core.errors import UserError
 
 from .raw import Raw
 
-__all__ = ["read"]
+__all__ = ["read", "triangles"]
 
 
 def read(path: Path, samples: int, rng: np.random.Generator) -> Raw:
@@ -18,19 +18,10 @@ def read(path: Path, samples: int, rng: np.random.Generator) -> Raw:
 
     Raises `UserError` for a file trimesh cannot read, or one without area.
     """
-    import trimesh
-
-    try:
-        loaded = trimesh.load(path, process=False, skip_materials=True)
-        if isinstance(loaded, trimesh.Scene):
-            loaded = loaded.to_mesh()
-        vertices = np.asarray(loaded.vertices, np.float64)
-    except Exception as error:  # trimesh's readers raise whatever the damage causes
-        raise UserError(f"{path}: trimesh cannot read it ({type(error).__name__}: {error})") from error
-    faces = getattr(loaded, "faces", None)
-    if faces is None or not len(faces):
+    vertices, faces = triangles(path)
+    if not len(faces):
         return Raw(points=vertices, notes=("the file has no triangles: its vertices are taken as points",))
-    corners = vertices[np.asarray(faces)]
+    corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.linalg.norm(normals, axis=1)
     total = np.cumsum(areas)
@@ -43,3 +34,23 @@ def read(path: Path, samples: int, rng: np.random.Generator) -> Raw:
     points = a + u[:, None] * (b - a) + v[:, None] * (c - a)
     note = f"{samples} points drawn uniformly from {len(faces)} triangles"
     return Raw(points=points, normals=normals[chosen] / areas[chosen, None], notes=(note,))
+
+
+def triangles(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 3) float64 vertices and (m, 3) int64 faces, m = 0 where the file has none. Raises `UserError` where trimesh cannot read it."""
+    import trimesh
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        loaded = trimesh.load(path, process=False, skip_materials=True)
+        if isinstance(loaded, trimesh.Scene):
+            loaded = loaded.to_mesh()
+        vertices = np.asarray(loaded.vertices, np.float64)
+    except Exception as error:  # trimesh's readers raise whatever the damage causes
+        raise UserError(f"{path}: trimesh cannot read it ({type(error).__name__}: {error})") from error
+    faces = getattr(loaded, "faces", None)
+    faces = np.zeros((0, 3), np.int64) if faces is None else np.asarray(faces, np.int64).reshape(-1, 3)
+    if len(faces) and not (faces.min() >= 0 and faces.max() < len(vertices)):
+        raise UserError(f"{path}: its triangles name vertices that it does not have")
+    return vertices, faces
