@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
-__all__ = ["Drawing", "colour_scale"]
+__all__ = ["Drawing", "colour_scale", "png_address"]
 
 _MARGIN = (58.0, 14.0, 30.0, 46.0)  # left, right, top, bottom
 _SCALE = np.array(  # dark blue to yellow, even in lightness
@@ -21,6 +22,21 @@ def colour_scale(values: np.ndarray, low: float, high: float) -> list[str]:
     at = np.minimum(share.astype(int), len(_SCALE) - 2)
     rgb = _SCALE[at] + (share - at)[:, None] * (_SCALE[at + 1] - _SCALE[at])
     return [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b in rgb]
+
+
+def png_address(pixels: np.ndarray) -> str:
+    """A data: address of (h, w, 3 or 4) uint8 as PNG."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+_NUMBERS = itertools.count()  # of clip paths: a page may hold many pictures
 
 
 class Drawing:
@@ -110,19 +126,44 @@ class Drawing:
             f'text-anchor="middle">{escape(text)}</text>'
         )
 
+    def bar(self, x0: float, x1: float, y0: float, y1: float, colour: str) -> None:
+        """A filled rectangle."""
+        px, py = self._px([x0, x1]), self._py([y1, y0])
+        self._parts.append(
+            f'<rect x="{px[0]:.2f}" y="{py[0]:.2f}" width="{max(px[1] - px[0], 0):.2f}" '
+            f'height="{max(py[1] - py[0], 0):.2f}" fill="{colour}"/>'
+        )
+
+    def image(
+        self,
+        pixels: np.ndarray,
+        x_range: tuple[float, float],
+        y_range: tuple[float, float],
+        *,
+        smooth: bool = False,
+    ) -> None:
+        """(h, w, 4) uint8 RGBA, first row on top, over a rectangle of the picture."""
+        px, py = self._px(x_range), self._py(y_range)
+        style = "" if smooth else ' style="image-rendering:pixelated"'
+        self._parts.append(
+            f'<image x="{px[0]:.2f}" y="{py[1]:.2f}" width="{px[1] - px[0]:.2f}" height="{py[0] - py[1]:.2f}" '
+            f'preserveAspectRatio="none"{style} href="{png_address(pixels)}"/>'
+        )
+
     def note(self, text: str) -> None:
         """A line above the picture."""
         self._notes.append(text)
 
-    def to_svg(self) -> str:
+    def to_svg(self, *, y_ticks: bool = True) -> str:
         """The picture as one <svg> element."""
         left, top, w, h = self._box
+        clip = f"plot{next(_NUMBERS)}"
         out = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
             f'height="{self.height}" font-family="sans-serif" font-size="11">',
             f'<rect width="{self.width}" height="{self.height}" fill="#fff"/>',
-            f'<clipPath id="plot{id(self)}"><rect x="{left}" y="{top}" width="{w}" height="{h}"/></clipPath>',
-            f'<g clip-path="url(#plot{id(self)})" fill="none">',
+            f'<clipPath id="{clip}"><rect x="{left}" y="{top}" width="{w}" height="{h}"/></clipPath>',
+            f'<g clip-path="url(#{clip})" fill="none">',
             *self._parts,
             "</g>",
             f'<rect x="{left}" y="{top}" width="{w}" height="{h}" fill="none" stroke="#444"/>',
@@ -131,7 +172,7 @@ class Drawing:
             x = float(self._px(value))
             out.append(f'<path d="M{x:.1f} {top + h}v4" stroke="#444"/>')
             out.append(f'<text x="{x:.1f}" y="{top + h + 16}" text-anchor="middle">{value:.6g}</text>')
-        for value in _ticks(*self._y):
+        for value in _ticks(*self._y) if y_ticks else ():
             y = float(self._py(value))
             out.append(f'<path d="M{left} {y:.1f}h-4" stroke="#444"/>')
             out.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>')

@@ -215,8 +215,9 @@ def _judged(finding: Finding, lower: float | None, upper: float | None, coverage
     expanded = coverage * finding.uncertainty
     reason = None
     if verdict == UNDECIDED:
+        low = finding.value - finding.bias - expanded
         reason = (
-            f"the interval {finding.value - finding.bias - expanded:.4g} to {finding.value + expanded:.4g} reaches over a limit: measure "
+            f"the interval {low if lower is not None else max(low, 0.0):.4g} to {finding.value + expanded:.4g} reaches over a limit: measure "
             "with less noise or more points" + (", or smooth over cells" if finding.bias > expanded else "")
         )
     return {
