@@ -28,7 +28,7 @@ _PUBLIC = {
     "fit_torus": "fit",
     "fit_thread": "thread",
     "find_holes": "holes",
-    "measure_flange": "holes",
+    "measure_flange": "flange",
     "match_holes": "match",
     "decode": "structured_light",
     "calibrate": "structured_light",

@@ -36,7 +36,7 @@ class Face:
 
     def local(self, points: np.ndarray) -> np.ndarray:  # (n, 3) in the cloud's coordinates
         """(n, 3): u, v and height above the face."""
-        return (points - self.point) @ self.axes.T
+        return points @ self.axes.T - self.axes @ self.point
 
 
 def parallel_faces(cloud: Cloud, *, rng: np.random.Generator, sigma: float | None = None) -> list[Face]:
@@ -44,7 +44,8 @@ def parallel_faces(cloud: Cloud, *, rng: np.random.Generator, sigma: float | Non
 
     Levels are peaks of the histogram of heights above the largest plane; two are told apart when they lie more than four sigma
     from each other (0.3 mm at a noise of 0.05 mm), and each plane is then fitted to its own points, up to half way to the next.
-    The normal's sign is the cloud's normals', else towards the side on which fewer points lie: a scanner sees no inside.
+    Each face's normal has the sign of the cloud's normals on it; without any, all point to the side on which fewer points lie, as a
+    scanner sees no inside.
     """
     first = fit_plane(cloud, rng=rng, sigma=sigma)
     noise = float(first.extras["sigma"])
@@ -63,6 +64,8 @@ def parallel_faces(cloud: Cloud, *, rng: np.random.Generator, sigma: float | Non
             own = fit_plane(cloud.select(near), sigma=noise, robust=False)
             own.n_total = len(cloud)
         direction = own["normal"] * np.sign(own["normal"] @ normal)
+        if cloud.normals is not None and float((cloud.normals[near] @ direction).mean()) < 0:
+            direction = -direction
         own.parameters["normal"] = direction.tolist()
         faces.append(
             Face(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,13 +141,13 @@ def _hull_cells(grid: Occupancy) -> np.ndarray:
     from scipy.spatial import ConvexHull
 
     cells = np.argwhere(grid.filled)
-    corners = cells[ConvexHull(cells).vertices].astype(np.float64)
+    corners = cells[ConvexHull(cells).vertices].astype(np.float64)  # counter-clockwise in (row, column)
+    corners = np.roll(corners, -int(np.argmin(corners[:, 0])), axis=0)
+    turn = int(np.argmax(corners[:, 0]))
+    rows = np.arange(int(corners[0, 0]), int(corners[turn, 0]) + 1)
+    one, other = corners[: turn + 1], np.concatenate([corners[turn:], corners[:1]])[::-1]
+    sides = np.sort([np.interp(rows, *one.T), np.interp(rows, *other.T)], axis=0)
+    columns = np.arange(grid.filled.shape[1])
     inside = np.zeros_like(grid.filled)
-    ring = np.concatenate([corners, corners[:1]])
-    for row in range(int(corners[:, 0].min()), int(corners[:, 0].max()) + 1):
-        crossings = []
-        for (r0, c0), (r1, c1) in itertools.pairwise(ring):
-            if min(r0, r1) <= row <= max(r0, r1):
-                crossings += [c0, c1] if r0 == r1 else [c0 + (row - r0) / (r1 - r0) * (c1 - c0)]
-        inside[row, int(np.ceil(min(crossings))) : int(max(crossings)) + 1] = True
+    inside[rows] = (columns >= np.ceil(sides[0])[:, None]) & (columns <= np.floor(sides[1])[:, None])
     return inside

@@ -83,7 +83,9 @@ def test_hits_lie_on_their_faces_and_nothing_is_in_front(name):
             continue
         height = excess(one, points[mine])
         back = points[mine] - 1e-4 * d[mine]
-        if one.kind == THREAD:  # its flat ends are hits too: within the thread's outline, and a step back is beyond the end
+        if (
+            one.kind == THREAD
+        ):  # its flat ends are hits too: within the thread's outline, and a step back is beyond the end
             turn = np.eye(3) if one.rotation is None else one.rotation
             low, high = one.parameters[4:6]
             z, z_back = (((p - np.asarray(one.origin)) @ turn)[:, 2] for p in (points[mine], back))
