@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fieldstone.core.errors import UserError
 
+from .anatomical_angles import anatomical_frames, anatomical_to_matrix, matrix_to_anatomical
 from .joint_sets import joint_set
 from .kinematics import forward_kinematics, pose_feature, skinning_transforms
 from .model_data import ModelData
@@ -158,8 +159,15 @@ class ArticulatedModel:
         """(v, 3, 9 (j - 1)), a view."""
         return self._blend[self.shape_count :].T.unflatten(0, (-1, 3))
 
-    def matrices(self, pose: Tensor | Mapping[str, Tensor], pose_format: str | None = None) -> Tensor:
-        """A pose in any notation as (..., j, 3, 3) rotations relative to the parents."""
+    def matrices(
+        self,
+        pose: Tensor | Mapping[str, Tensor],
+        pose_format: str | None = None,
+        rest_joints: Tensor | None = None,  # (..., j, 3) of the shape; None: the template's
+    ) -> Tensor:
+        """A pose in any notation as (..., j, 3, 3) rotations relative to the parents; only "anatomical" looks at the joints."""
+        if pose_format == "anatomical":
+            return self._from_anatomical(pose, rest_joints)
         if isinstance(pose, Mapping):
             pose = {name: self._real(value, f"pose {name}") for name, value in pose.items()}
         else:
@@ -172,6 +180,15 @@ class ArticulatedModel:
             mean=self.mean,
             layout=self.layout,
         )
+
+    def anatomical_angles(
+        self,
+        rotations: Tensor,  # (..., j, 3, 3), as in `Posed.rotations`
+        shape: Tensor | None = None,  # (..., s')
+    ) -> Tensor:  # (..., j, 3) radians
+        """Twist, spread and bend of finger joints: what pose_format="anatomical" takes. See `anatomical_angles`."""
+        rest = self._rest_joints(self._betas(shape))
+        return matrix_to_anatomical(rotations, anatomical_frames(rest, self.layout, self.side))
 
     def identity(
         self,
@@ -190,7 +207,7 @@ class ArticulatedModel:
         translation: Tensor | None = None,  # (..., 3) metres
         *,
         pose_format: str
-        | None = None,  # axis_angle, quaternion, 6d, matrix or pca; None: told from pose's shape
+        | None = None,  # axis_angle, quaternion, 6d, matrix, pca or anatomical; None: told from pose's shape
         identity: Identity | None = None,  # instead of shape
         skeleton_only: bool = False,
         backend: str | None = None,
@@ -198,18 +215,21 @@ class ArticulatedModel:
         """Poses a batch of bodies; leading dimensions of all arguments broadcast.
 
         `pose` is (..., j, 3) or (..., 3 j) axis-angles, (..., j, 4) quaternions (w first), (..., j, 6), (..., j, 3, 3) matrices,
-        with pose_format="pca" what `PosePca` says, or a mapping from parts of the layout ("root", "hand", "body",
+        with pose_format="pca" what `PosePca` says, with "anatomical" (..., j, 3) as `anatomical_angles` says, or a mapping from parts of the layout ("root", "hand", "body",
         "left_hand", ...) to such arrays. The root turns about joint 0, not about the origin; translation is added last.
         Differentiable with respect to shape, pose and translation (once on the CPU in float32 unless backend is "reference").
         Raises `UserError` where shapes do not fit.
         """
-        if pose is None:
-            rotations = torch.eye(3, dtype=self.dtype, device=self.device).expand(1, self.joint_count, 3, 3)
-        else:
-            rotations = self.matrices(pose, pose_format)
         if identity is not None and shape is not None:
             raise UserError("give shape or identity, not both")
         betas = self._betas(shape) if identity is None else None
+        if pose is None:
+            rotations = torch.eye(3, dtype=self.dtype, device=self.device).expand(1, self.joint_count, 3, 3)
+        elif pose_format == "anatomical":
+            rest_joints = self._rest_joints(betas) if identity is None else identity.joints
+            rotations = self._from_anatomical(pose, rest_joints)
+        else:
+            rotations = self.matrices(pose, pose_format)
         move = None if translation is None else self._real(translation, "translation")
         if move is not None and move.shape[-1:] != (3,):
             raise UserError(f"translation: expected (..., 3), found {tuple(move.shape)}")
@@ -319,6 +339,29 @@ class ArticulatedModel:
             "rest": self._rest,
         } | changes
         return ArticulatedModel(settings.pop("data"), **settings)
+
+    def _from_anatomical(self, pose: object, rest_joints: Tensor | None) -> Tensor:
+        if isinstance(pose, Mapping):
+            raise UserError("pose: anatomical angles are given for all joints (..., j, 3), not by parts")
+        if self.mean == "model":
+            raise UserError(
+                "mean='model' adds the mean pose to axis-angles; it means nothing for the format anatomical: "
+                "use mean='pca' or 'flat'"
+            )
+        angles, j = self._real(pose, "pose"), self.joint_count
+        if angles.shape[-1:] == (3 * j,) and angles.shape[-2:] != (j, 3):
+            angles = angles.unflatten(-1, (j, 3))
+        if angles.shape[-2:] != (j, 3):
+            raise UserError(
+                f"pose: expected (..., {j}, 3) or (..., {3 * j}) in the format anatomical, found {tuple(angles.shape)}"
+            )
+        rest = self._rest_joints(self._betas(None)) if rest_joints is None else rest_joints
+        try:
+            return anatomical_to_matrix(angles, anatomical_frames(rest, self.layout, self.side))
+        except RuntimeError:
+            raise UserError(
+                f"leading shapes do not broadcast: pose {tuple(angles.shape[:-2])}, shape {tuple(rest.shape[:-2])}"
+            ) from None
 
     def _rest_joints(self, betas: Tensor) -> Tensor:
         return self.joint_template + (betas @ self.joint_basis.flatten(0, 1).T).unflatten(-1, (-1, 3))

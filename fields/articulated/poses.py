@@ -15,7 +15,7 @@ from .layouts import LAYOUTS
 __all__ = ["MEANS", "POSE_FORMATS", "PosePca", "pose_matrices"]
 
 MEANS = ("pca", "model", "flat")
-POSE_FORMATS = (*ROTATION_FORMATS, "pca")
+POSE_FORMATS = (*ROTATION_FORMATS, "pca", "anatomical")
 
 
 class PosePca:
