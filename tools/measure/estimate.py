@@ -17,6 +17,9 @@ from .scale import CUT, truncation
 
 __all__ = ["Estimate", "covariance_of", "final_fit", "to_measurement"]
 
+_LEAST_WITHIN = 0.01  # of the kept square sum that is noise, however much background there seems to be
+_SINGULAR = 1e-13  # ratio of the information's eigenvalues, each unknown in its own unit, below which rounding decides
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -103,7 +106,7 @@ def _noise(
         # mean square of a component, uniform within the cut: cut^2 / 3 on a line, cut^2 / 4 in a disc
         within = solution.squares - background * used * d * cut * cut / (3 if d == 1 else 4)
         new = np.sqrt(
-            max(within, 1e-12 * solution.squares) / max(freedom - background * d * used, 1) / shrink
+            max(within, _LEAST_WITHIN * solution.squares) / max(freedom - background * d * used, 1) / shrink
         )
         new = min(new, cut)  # a flat distribution within the cut has no sigma of its own
         if abs(new - sigma) <= 1e-6 * sigma:
@@ -134,9 +137,14 @@ def covariance_of(
     slope = (1 - background) * shrink
     information = solution.information[np.ix_(keep, keep)]
     scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
-    inverse = np.linalg.pinv(information / np.outer(scale, scale), rcond=1e-14, hermitian=True) / np.outer(
-        scale, scale
-    )
+    scaled = information / np.outer(scale, scale)
+    values = np.linalg.eigvalsh(scaled)
+    if not values[0] > _SINGULAR * values[-1]:
+        raise NotMeasurable(
+            f"{primitive.name}: its {len(keep)} unknowns are not determined by the {solution.used} points (they lie on a line or curve that "
+            "many fit through): choose a larger region, or give the axis or radius"
+        )
+    inverse = np.linalg.inv(scaled) / np.outer(scale, scale)
     out = np.zeros((k, k))
     out[np.ix_(keep, keep)] = mean_square / slope**2 * inverse
     return out

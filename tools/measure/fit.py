@@ -162,7 +162,8 @@ def _fit(
     warnings: list[str] = []
     subset = None
     if robust and len(points) > unknowns:
-        subset = Subset(points, cloud.normals, primitive.needs_normals and axis is None, rng)
+        wanted = primitive.needs_normals and axis is None
+        subset = Subset(points, cloud.normals, wanted, rng, even=primitive.dimensions == 1)
         start = robust_start(
             primitive,
             subset,

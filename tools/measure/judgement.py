@@ -14,7 +14,7 @@ __all__ = ["judge", "second_plane"]
 
 _SHORT_ARC = 30.0  # degrees
 _LOOSE_TILT = 0.5  # degrees
-_COARSE = 0.2  # sigma over radius
+_COARSE = 0.2  # sigma over radius, or over the extent of a plane or line
 _BACKGROUND = 0.2  # share of the band
 _AS_LARGE = 0.8  # of the points of the first plane
 
@@ -56,6 +56,12 @@ def judge(
             warnings.append(
                 f"{seen}radius standard deviation {spread:.2g} {unit}; consider the nominal radius, or a wider view"
             )
+    size = min(extras["size"]) if name == "plane" else extras.get("length") if name == "line" else None
+    if size is not None and estimate.sigma > _COARSE * size:
+        raise NotMeasurable(
+            f"the points scatter by {estimate.sigma:.3g} {unit} about the best {name}, which spans {size:.3g} {unit}: that is not a {name}; "
+            "choose a region, or give sigma"
+        )
     if "tx" in at:
         tilt = float(np.degrees(np.hypot(deviation[at["tx"]], deviation[at["ty"]])))
         if tilt > 20:

@@ -54,9 +54,17 @@ class Subset:
     """The points that hypotheses are drawn from and scored on, in random order, with normals when wanted."""
 
     def __init__(
-        self, points: np.ndarray, normals: np.ndarray | None, want_normals: bool, rng: np.random.Generator
+        self,
+        points: np.ndarray,
+        normals: np.ndarray | None,
+        want_normals: bool,
+        rng: np.random.Generator,
+        even: bool = True,  # thinned where the cloud is dense; not for curves, which outliers in a volume never are as dense as
     ):
-        chosen = rng.permutation(even_subset(points, _SUBSET, rng))
+        if even or len(points) <= _SUBSET:
+            chosen = rng.permutation(even_subset(points, _SUBSET, rng))
+        else:
+            chosen = rng.choice(len(points), _SUBSET, replace=False)
         self.points = np.ascontiguousarray(points[chosen])
         self.columns = np.ascontiguousarray(self.points.T)
         self.extent = float(np.linalg.norm(self.points.max(axis=0) - self.points.min(axis=0)))
