@@ -222,15 +222,24 @@ def _draw(
     az, bz, cz = homogeneous[i, 2], homogeneous[j, 2], homogeneous[k, 2]
     clipped = near > 0 or far < np.inf
     for row in range(y0, y1 + 1):
+        line = ((row - top) * TILE - left) * layers + layers - 1
+        first = x0
+        while first <= x1 and nearest > depth[line + first * layers]:
+            first += 1  # most rows of most faces are hidden: nothing is computed for them
+        if first > x1:
+            continue
         y = row + 0.5
         ay, by, cy = homogeneous[i, 1] - y * az, homogeneous[j, 1] - y * bz, homogeneous[k, 1] - y * cz
-        for column in range(x0, x1 + 1):
-            last = ((row - top) * TILE + column - left) * layers + layers - 1
+        # areas are linear along a row; swapping the ends of an edge negates both coefficients exactly, so neighbours still agree
+        u0, u1 = homogeneous[j, 0] * cy - by * homogeneous[k, 0], bz * cy - by * cz
+        v0, v1 = homogeneous[k, 0] * ay - cy * homogeneous[i, 0], cz * ay - cy * az
+        w0, w1 = homogeneous[i, 0] * by - ay * homogeneous[j, 0], az * by - ay * bz
+        for column in range(first, x1 + 1):
+            last = line + column * layers
             if nearest > depth[last]:
                 continue
             x = column + 0.5
-            ax, bx, cx = homogeneous[i, 0] - x * az, homogeneous[j, 0] - x * bz, homogeneous[k, 0] - x * cz
-            u, v, w = bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx
+            u, v, w = u0 - x * u1, v0 - x * v1, w0 - x * w1
             if not ((u >= 0 and v >= 0 and w >= 0) or (u <= 0 and v <= 0 and w <= 0)):
                 continue
             total = u + v + w
@@ -239,12 +248,18 @@ def _draw(
             z = (u * az + v * bz + w * cz) / total
             if not (0 < z <= depth[last]):
                 continue
-            if (
-                _lost_tie(u, bx, by, cx, cy, total)
-                or _lost_tie(v, cx, cy, ax, ay, total)
-                or _lost_tie(w, ax, ay, bx, by, total)
-            ):
-                continue
+            if u == 0 or v == 0 or w == 0:
+                ax, bx, cx = (
+                    homogeneous[i, 0] - x * az,
+                    homogeneous[j, 0] - x * bz,
+                    homogeneous[k, 0] - x * cz,
+                )
+                if (
+                    _lost_tie(u, bx, by, cx, cy, total)
+                    or _lost_tie(v, cx, cy, ax, ay, total)
+                    or _lost_tie(w, ax, ay, bx, by, total)
+                ):
+                    continue
             if clipped:
                 distance = z * np.sqrt(((x - lens[2]) * lens[0]) ** 2 + ((y - lens[3]) * lens[1]) ** 2 + 1)
                 if not near <= distance <= far:
