@@ -66,7 +66,7 @@ def test_a_run_is_rendered_evaluated_and_meshed(capture, tmp_path):
     assert out.stat().st_size > 0
     again = fs.load_run(run.folder)
     assert fs.evaluate(again)["psnr"] == scores["psnr"], "what is loaded is what was trained"
-    mesh = fs.export_mesh(again, tmp_path / "mesh.ply", resolution=24, level=0.2)
+    mesh = fs.export_mesh(again, tmp_path / "mesh.ply", method="marching-cubes", resolution=24, level=0.2)
     assert len(mesh.faces) > 0
     box = np.asarray(again.scene().core_box())
     reach = 2 * (box[1] - box[0]).max() / 24  # settling moves a vertex by up to two cells

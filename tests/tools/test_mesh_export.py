@@ -89,7 +89,7 @@ def cameras():
 
 @pytest.fixture(scope="module")
 def mesh(cameras):
-    return export_mesh(SoftBall(), resolution=RESOLUTION, cameras=cameras)
+    return export_mesh(SoftBall(), method="marching-cubes", resolution=RESOLUTION, cameras=cameras)
 
 
 def test_the_surface_is_where_rays_see_it(mesh):
@@ -103,7 +103,7 @@ def test_the_surface_is_where_rays_see_it(mesh):
 
 
 def test_vertex_colours_are_the_fields(cameras):
-    mesh = export_mesh(SoftBall(), resolution=RESOLUTION, level=100.0)
+    mesh = export_mesh(SoftBall(), method="marching-cubes", resolution=RESOLUTION, level=100.0)
     shown = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
     assert np.abs(shown - true_colour(mesh.vertices)).max() < 0.03
 
@@ -196,8 +196,9 @@ def test_the_baked_texture_gives_the_field_everywhere():
 def test_files_come_back_in_the_source_frame(tmp_path, suffix, texture):
     out = tmp_path / f"my ball.{suffix}"
     mesh = export_mesh(
-        SoftBall(), out, resolution=24, level=100.0, texture=texture, texture_size=128, target_faces=800
-    )
+        SoftBall(), out, method="marching-cubes", resolution=24, level=100.0,
+        texture=texture, texture_size=128, target_faces=800,
+    )  # fmt: skip
     back = trimesh.load(out, force="mesh", process=False)
     tolerance = 1e-6 if suffix in ("glb", "obj") else 2 * float(np.spacing(np.float32(100)))
     expected = mesh.vertices[mesh.faces.reshape(-1)]
@@ -231,13 +232,15 @@ def test_bad_requests_are_told_before_any_work(tmp_path):
     with pytest.raises(UserError, match="poisson"):
         export_mesh(Untouchable(), method="poisson")
     with pytest.raises(UserError, match="level"):
-        export_mesh(SoftBall(), level="high", resolution=16)
+        export_mesh(SoftBall(), method="marching-cubes", level="high", resolution=16)
+    with pytest.raises(UserError, match=r"level.*marching-cubes"):
+        export_mesh(Untouchable(), level=5.0)
 
 
 def test_an_empty_field_is_said_to_be_empty(tmp_path, cameras):
     out = tmp_path / "none.glb"
     with pytest.raises(UserError, match=r"none of \d+ rendered views"):
-        export_mesh(SoftBall(peak=0.1), out, resolution=24, cameras=cameras)
+        export_mesh(SoftBall(peak=0.1), out, method="marching-cubes", resolution=24, cameras=cameras)
     with pytest.raises(UserError, match=r"no surface at level 5 .*0\.1"):
-        export_mesh(SoftBall(peak=0.1), out, resolution=24, level=5.0)
+        export_mesh(SoftBall(peak=0.1), out, method="marching-cubes", resolution=24, level=5.0)
     assert not out.exists()

@@ -1,5 +1,7 @@
 """TSDF fusion of exact views of a sphere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,19 @@ def test_the_sphere_comes_back_closed_and_coloured(cameras, views):
     assert mesh.is_watertight
     assert mesh.volume > 0
     assert np.abs(colours - colour_at(vertices)).mean() < 0.02
+
+
+def test_a_lens_with_hardly_any_distortion_gives_what_a_pinhole_gives(cameras, views):
+    """The first is projected point by point, the second inside the kernel."""
+    plain = cameras[:4]
+    params = plain.params.clone()
+    params[:, 4] = 1e-12
+    bent = replace(plain, models=("OPENCV",) * 4, params=params)
+    assert plain.lenses.all_pinhole and not bent.lenses.all_pinhole
+    plain, general = (fuse(views[:4], c, BOX, 40) for c in (plain, bent))
+    np.testing.assert_allclose(plain.weights, general.weights, atol=1e-4)
+    np.testing.assert_allclose(plain.blocks.values, general.blocks.values, atol=1e-4)
+    np.testing.assert_allclose(plain.colours, general.colours, atol=1e-3)
 
 
 def test_the_order_of_views_changes_nothing(cameras, views):

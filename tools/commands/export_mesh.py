@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=("marching-cubes", "tsdf"),
-        default="marching-cubes",
-        help="on the density, or by fusing rendered depth (default: marching-cubes)",
+        choices=("tsdf", "marching-cubes"),
+        default="tsdf",
+        help="by fusing rendered depth, or a level set of the density (default: tsdf)",
     )
     parser.add_argument("--texture", action="store_true", help="bake a texture instead of vertex colours")
     parser.add_argument("--faces", type=positive_int, metavar="N", help="reduce to about N faces")

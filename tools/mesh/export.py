@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "export_mesh"]
 
-METHODS = ("marching-cubes", "tsdf")
+METHODS = ("tsdf", "marching-cubes")
 
 TEXTURE_FACES = 100_000
 """A mesh to be textured is reduced to this many faces unless the caller names a number."""
@@ -47,7 +47,7 @@ def export_mesh(
     scene: MeshableScene,
     out: str | os.PathLike | None = None,
     *,
-    method: str = "marching-cubes",
+    method: str = "tsdf",
     resolution: int = 256,
     box: np.ndarray | None = None,
     cameras: Cameras | None = None,
@@ -63,8 +63,8 @@ def export_mesh(
     """The scene's surface as a triangle mesh in the source frame and unit, coloured, and written to `out` if
     given.
 
-    - `method`: "marching-cubes" on the density, or "tsdf", which fuses rendered depths: slower, but free of
-      whatever no view sees.
+    - `method`: "tsdf", which fuses rendered depths and leaves out whatever no view sees, or "marching-cubes" on the density, which
+      closes what views leave open, but also shows debris inside solid things.
     - `resolution`: cells along the longest side of `box` (2, 3), which is the scene's core box by default.
     - `cameras`: views of the scene, for the level, the fusion and the colours; the training cameras are best.
       Without, cameras are put evenly round the box, which suits an object but not a room.
@@ -89,6 +89,10 @@ def export_mesh(
         check_suffix(out)
     if method not in METHODS:
         raise UserError(f"mesh method {method!r}: use one of {', '.join(METHODS)}")
+    if method == "tsdf" and level != "auto":
+        raise UserError(
+            f"mesh level {level!r}: depths are fused without one; it goes with method marching-cubes"
+        )
     tell = progress or (lambda stage, share: None)
     notes: list[str] = []
     box = np.asarray(scene.core_box() if box is None else box, np.float64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import torch
 
@@ -14,6 +13,7 @@ from fieldstone.core.errors import UserError
 from ...render.cameras import Cameras, Rays
 from .blocks import BLOCK, Lattice, SparseBlocks
 from .marching_cubes import march
+from .tsdf_cpu import integrate_pinhole, integrate_points
 from .views import MeshableScene, spread
 
 __all__ = ["Fusion", "fuse"]
@@ -111,8 +111,7 @@ def fuse(
     sums = np.zeros((count, BLOCK**3, 2), np.float32)  # weight, weighted distance
     colour_sums = np.zeros((count, BLOCK**3, 4), np.float32)  # weight, weighted rgb
     for done, picture in enumerate(pictures):
-        for block in range(count):
-            _integrate_block(picture, blocks, block, truncation, sums[block], colour_sums[block])
+        _integrate(picture, blocks, truncation, sums, colour_sums)
         if progress is not None:
             progress(0.5 + 0.5 * (done + 1) / len(pictures))
     weight = sums[..., 0]
@@ -215,92 +214,43 @@ def _blocks_seen(pictures: list[_Picture], lattice: Lattice, truncation: float) 
     return held
 
 
-def _integrate_block(
+def _integrate(
     picture: _Picture,
     blocks: SparseBlocks,
-    block: int,
     truncation: float,
-    sums: np.ndarray,
-    colour_sums: np.ndarray,
+    sums: np.ndarray,  # (b, BLOCK^3, 2)
+    colour_sums: np.ndarray,  # (b, BLOCK^3, 4)
 ) -> None:
-    indices = blocks.point_indices(block)
-    inside = np.flatnonzero((indices < blocks.lattice.shape).all(1))
-    points = blocks.lattice.positions(indices[inside])
-    centre = picture.camera.camera_to_world[0, :3, 3].cpu().double().numpy()
-    if not _may_see(picture, centre, points.min(0), points.max(0)):
+    """Adds one view to all blocks."""
+    lattice, camera = blocks.lattice, picture.camera
+    pose = camera.camera_to_world[0].cpu().double().numpy()
+    rotation, centre = pose[:3, :3], pose[:3, 3]
+    counts = np.minimum(np.array(lattice.shape) - blocks.coordinates * BLOCK, BLOCK)
+    low = lattice.positions(blocks.coordinates * BLOCK)
+    chosen = np.flatnonzero(_may_see(picture, low, low + (counts - 1) * lattice.voxel))
+    images = (picture.distance, picture.opacity, picture.trust, picture.colour)
+    if camera.lenses.all_pinhole:
+        integrate_pinhole(
+            chosen, (low - centre) @ rotation, lattice.voxel * rotation, counts, camera.lenses.table[0, :4].cpu().numpy(),
+            *images, truncation, lattice.voxel, sums, colour_sums,
+        )  # fmt: skip
         return
-    pixels, _ = picture.camera.project(torch.from_numpy(points), torch.zeros(1, dtype=torch.int64))
-    _integrate(
-        inside,
-        pixels.detach().cpu().numpy(),
-        np.linalg.norm(points - centre, axis=1),
-        picture.distance,
-        picture.opacity,
-        picture.trust,
-        picture.colour,
-        truncation,
-        blocks.lattice.voxel,
-        sums,
-        colour_sums,
-    )
+    for block in chosen:
+        indices = blocks.point_indices(block)
+        inside = np.flatnonzero((indices < lattice.shape).all(1))
+        points = lattice.positions(indices[inside])
+        pixels, _ = camera.project(torch.from_numpy(points), torch.zeros(1, dtype=torch.int64))
+        reach = np.linalg.norm(points - centre, axis=1)
+        integrate_points(
+            inside, pixels.detach().cpu().numpy(), reach, *images, truncation, lattice.voxel, sums[block], colour_sums[block]
+        )  # fmt: skip
 
 
-def _may_see(picture: _Picture, centre: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
-    """False if the ball round the box low..high lies outside the cone of all the picture's rays."""
-    offset, radius = (low + high) / 2 - centre, float(np.linalg.norm(high - low)) / 2
-    distance = float(np.linalg.norm(offset))
-    if distance <= radius:
-        return True
-    ahead = float(offset @ picture.camera.camera_to_world[0, :3, 2].cpu().double().numpy()) / distance
-    angle = np.arccos(np.clip(ahead, -1, 1)) - np.arcsin(radius / distance)
-    return angle <= np.arccos(np.clip(picture.widest, -1, 1)) + 0.02
-
-
-@numba.njit(cache=True)
-def _distance_at(distance, x, y, jump):
-    """Ray distance at pixel position (x, y): bilinear over pixel centres, nearest where they differ by over
-    `jump`.
-    """
-    height, width = distance.shape
-    nearest = distance[min(int(y), height - 1), min(int(x), width - 1)]
-    j0, i0 = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))
-    if nearest <= 0 or j0 < 0 or i0 < 0 or j0 + 1 >= width or i0 + 1 >= height:
-        return nearest
-    a, b = distance[i0, j0], distance[i0, j0 + 1]
-    c, d = distance[i0 + 1, j0], distance[i0 + 1, j0 + 1]
-    low, high = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
-    if low <= 0 or high - low > jump:
-        return nearest
-    u, v = x - 0.5 - j0, y - 0.5 - i0
-    return (a * (1 - u) + b * u) * (1 - v) + (c * (1 - u) + d * u) * v
-
-
-@numba.njit(cache=True, parallel=True)
-def _integrate(inside, pixels, reach, distance, opacity, trust, colour, truncation, voxel, sums, colour_sums):
-    """Adds one view to the points `inside` one block; `reach` is each point's distance from the camera."""
-    height, width = distance.shape
-    for n in numba.prange(len(inside)):
-        p = inside[n]
-        x, y = pixels[n, 0], pixels[n, 1]
-        if not (x >= 0 and y >= 0 and x < width and y < height):  # also when NaN: no image of this point
-            continue
-        row, column = min(int(y), height - 1), min(int(x), width - 1)
-        solid = opacity[row, column]
-        surface = _distance_at(distance, x, y, truncation)
-        if surface <= 0:  # this ray hits nothing
-            free = (1 - solid) * trust[row, column]
-            sums[p, 0] += free
-            sums[p, 1] += free
-            continue
-        signed = surface - reach[n]
-        if signed <= -truncation:
-            continue
-        weight = solid * trust[row, column]
-        if signed < -voxel and truncation > voxel:
-            weight *= (truncation + signed) / (truncation - voxel)
-        sums[p, 0] += weight
-        sums[p, 1] += weight * min(1.0, signed / truncation)
-        if signed < truncation:
-            colour_sums[p, 0] += weight
-            for c in range(3):
-                colour_sums[p, c + 1] += weight * colour[row, column, c] / 255
+def _may_see(picture: _Picture, low: np.ndarray, high: np.ndarray) -> np.ndarray:  # (b, 3) each
+    """(b,) False where the ball round the box low..high lies outside the cone of all the picture's rays."""
+    pose = picture.camera.camera_to_world[0].cpu().double().numpy()
+    offset, radius = (low + high) / 2 - pose[:3, 3], np.linalg.norm(high - low, axis=1) / 2
+    distance = np.linalg.norm(offset, axis=1)
+    apart = np.maximum(distance, 1e-300)
+    angle = np.arccos(np.clip(offset @ pose[:3, 2] / apart, -1, 1)) - np.arcsin(np.minimum(radius / apart, 1))
+    return (distance <= radius) | (angle <= np.arccos(np.clip(picture.widest, -1, 1)) + 0.02)
