@@ -21,6 +21,8 @@ _PUBLIC = {
     "spiral": "fieldstone.render.cameras.paths",
     "open_capture": "fieldstone.datasets",
     "train_scene": "fieldstone.tools.api",
+    "train_image": "fieldstone.tools.api",
+    "render_image": "fieldstone.tools.api",
     "load_run": "fieldstone.tools.api",
     "render_views": "fieldstone.tools.api",
     "evaluate": "fieldstone.tools.api",

@@ -13,7 +13,16 @@ from fieldstone.core.files import atomic_write_json
 from .training.run import Run
 from .training.start import resume_run, start_run
 
-__all__ = ["Run", "evaluate", "export_mesh", "load_run", "render_views", "train_scene"]
+__all__ = [
+    "Run",
+    "evaluate",
+    "export_mesh",
+    "load_run",
+    "render_image",
+    "render_views",
+    "train_image",
+    "train_scene",
+]
 
 
 def train_scene(
@@ -71,11 +80,50 @@ def train_scene(
     return run
 
 
+def train_image(
+    image: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    method: str = "cam",
+    parameters: int | None = None,
+    protocol: str = "regression",
+    bits: int = 0,
+    background: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    settings: dict | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Learns an image file as a field and returns its run folder.
+
+    minutes, steps: the budget; without either, 2 minutes. method: "cam", "fourier" or "hash-grid". parameters: most of the
+    model; by default a quarter of the pixels, 4,000 to 70,000. protocol: "regression", or "generalisation", which trains on
+    every second pixel of each axis. bits: train the last part through this quantisation. background: "white" or "black",
+    what an alpha channel lies on. Ctrl-C saves, then raises KeyboardInterrupt. Raises `UserError`.
+    """
+    from .images.start import start_image
+
+    chosen = {"model": method, "protocol": protocol, "bits": bits, **(settings or {})}
+    if parameters is not None:
+        chosen["parameters"] = parameters
+    run, outcome = start_image(
+        image, out, minutes=minutes, steps=steps, seed=seed, settings=chosen, background=background,
+        device=device, quiet=quiet,
+    )  # fmt: skip
+    if outcome.interrupted is not None:
+        raise KeyboardInterrupt(
+            f"{signal.Signals(outcome.interrupted).name} at step {outcome.step}; {run.folder} is saved"
+        )
+    return run
+
+
 def load_run(path: str | os.PathLike) -> Run:
-    """Opens a run folder. `.scene()` is the trained scene, `.capture()` its data, `.config` and `.metrics()`
+    """Opens a run folder, or a packed file. `.scene()` is the trained scene, `.capture()` its data, `.config` and `.metrics()`
     plain data.
     """
-    return Run.open(path)
+    return _run(path)
 
 
 def evaluate(
@@ -94,12 +142,18 @@ def evaluate(
     source frame; without `split` its test frames count if the data set names some, else all that training did
     not see. downscale: of `data`, by default the run's. json: a file for the result. images: a folder for
     rendering, truth and error map of each view. Returns {"psnr": mean, "ssim": mean, "views": [{"name",
-    "psnr", "ssim"}, ...], "split", "capture"}.
+    "psnr", "ssim"}, ...], "split", "capture"}; and "bytes" for methods that can be packed: the size of the packed file
+    that gives exactly these pictures (of a run folder: with 32 bits).
     """
     from .. import datasets
     from .evaluation import compare_views, split_indices, unseen_indices
 
     run = _run(run)
+    if run.kind == "image":
+        from .images.evaluation import evaluate_image
+
+        result = evaluate_image(run, data=data, images=None if images is None else Path(images))
+        return _finished(run, result, json)
     if data is None:
         capture = run.capture()
     else:
@@ -112,10 +166,45 @@ def evaluate(
     scores = compare_views(
         run.scene(), capture, indices, images=None if images is None else Path(images), on_view=on_view
     )
-    result = {**scores, "split": split, "capture": capture.name}
+    return _finished(run, {**scores, "split": split, "capture": capture.name}, json)
+
+
+def _finished(run: Run, result: dict, json: str | os.PathLike | None) -> dict:
+    """The result with "bytes", where the method can be packed, written to `json` if given."""
+    from .packing.pack import size_in_bytes
+
+    size = size_in_bytes(run)
+    if size is not None:
+        result = {**result, "bytes": size}
     if json is not None:
         atomic_write_json(json, result)
     return result
+
+
+def render_image(
+    run: Run | str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    bits: int = 8,
+) -> Path:
+    """Writes a learned image (a run, or a packed file) to `out`: .png of 8 or 16 `bits`, .jpg, or .exr in linear light.
+
+    width, height: of the whole image in pixels, one alone keeps the proportions; by default as trained. crop: (x, y, width,
+    height) of the part to write, in those pixels. Returns the path of `out`.
+    """
+    from .images.view import check_image_target, write_picture
+
+    out = Path(out)
+    check_image_target(out)
+    run = _run(run)
+    if run.kind != "image":
+        raise UserError(f"{run.folder}: a run of a {run.kind}, not of an image; use render-views")
+    scene = run.scene()
+    write_picture(out, scene.pixels(width, height, crop), hdr=scene.picture.depth == "hdr", bits=bits)
+    return out
 
 
 def render_views(
@@ -147,6 +236,7 @@ def render_views(
     from .rendering import render_path
 
     run, out = _run(run), Path(out)
+    _is_scene(run)
     render_path(
         run,
         path,
@@ -170,7 +260,7 @@ def export_mesh(
     out: str | os.PathLike | None = None,
     *,
     resolution: int = 256,
-    method: str = "marching-cubes",
+    method: str = "tsdf",
     texture: bool = False,
     faces: int | None = None,
     level: float | str = "auto",
@@ -179,13 +269,14 @@ def export_mesh(
     """The scene's surface as a `trimesh.Trimesh` in the source frame and unit, written to `out` if given.
 
     out: .glb, .ply, .obj or .stl. resolution: cells along the longest side of the scene's core box. method:
-    "marching-cubes" or "tsdf". texture: a baked picture instead of vertex colours. faces: reduce to about
+    "tsdf" or "marching-cubes". texture: a baked picture instead of vertex colours. faces: reduce to about
     this many. level: density per source unit of the surface. progress: called with (stage, share done).
     `mesh.metadata["fieldstone"]` reports faces, watertightness and more.
     """
     from .mesh import export_mesh as mesh_of
 
     run = _run(run)
+    _is_scene(run)
     capture = run.cameras_only
     training = capture.splits.get("train")
     cameras = capture.cameras if training is None or not len(training) else capture.cameras[training]
@@ -203,4 +294,17 @@ def export_mesh(
 
 
 def _run(run: Run | str | os.PathLike) -> Run:
-    return run if isinstance(run, Run) else Run.open(run)
+    if isinstance(run, Run):
+        return run
+    from .packing.container import is_packed
+
+    if is_packed(run):
+        from .packing.pack import open_run
+
+        return open_run(run)
+    return Run.open(run)
+
+
+def _is_scene(run: Run) -> None:
+    if run.kind != "scene":
+        raise UserError(f"{run.folder}: a run of an {run.kind} has no views and no surface; use render-image")

@@ -32,7 +32,9 @@ class RandomFourier(nn.Module):
     def forward(
         self,
         x: Tensor,  # (n, dims)
-    ) -> Tensor:  # (n, 2 * frequencies): all sines, then all cosines
+    ) -> (
+        Tensor
+    ):  # (n, 2 * frequencies): all sines, then all cosines; a transposed view of feature-major storage
         """Differentiable with respect to x."""
-        angle = (2 * math.pi) * (x @ self.matrix.t())
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
+        angle = (2 * math.pi) * (self.matrix @ x.t())
+        return torch.cat([angle.sin(), angle.cos()]).t()

@@ -1,8 +1,30 @@
 """One file per command; each has NAME, HELP, add_arguments(parser) and run(args) -> exit code."""
 
-from . import evaluate, export_mesh, hand, measure, render_views, train_scene
+from . import (
+    evaluate,
+    export_mesh,
+    hand,
+    measure,
+    pack,
+    render_image,
+    render_views,
+    train_image,
+    train_scene,
+    unpack,
+)
 
 __all__ = ["COMMANDS"]
 
-COMMANDS = (train_scene, render_views, evaluate, export_mesh, hand, measure)
+COMMANDS = (
+    train_scene,
+    render_views,
+    evaluate,
+    export_mesh,
+    train_image,
+    render_image,
+    pack,
+    unpack,
+    hand,
+    measure,
+)
 """All commands, in the order `--help` lists them."""

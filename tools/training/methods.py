@@ -16,6 +16,7 @@ __all__ = ["METHODS", "Method", "ParameterGroup", "SceneModel", "method_class", 
 METHODS: dict[str, str] = {
     "hash-grid": "fieldstone.tools.training.hash_grid:HashGridMethod",
     "hand": "fieldstone.tools.training.hand:HandMethod",
+    "image": "fieldstone.tools.training.image:ImageMethod",
 }
 """Name -> "module:class". `--method` also takes a "module:class" of your own."""
 

@@ -150,28 +150,33 @@ class Run:
 
         return open_data(self.folder, self.config["data"], data)
 
+    @property
+    def kind(self) -> str:
+        """What was learned: "scene" or "image"."""
+        return self.config.get("kind", "scene")
+
+    def record(self) -> dict:
+        """capture.json as plain data."""
+        return _read_json(self.capture_path)
+
     @cached_property
     def cameras_only(self):
         """The capture as stored with the run: all but the pixels, which are read when first asked for."""
+        if self.kind == "image":
+            from ..images.picture import restore_picture
+
+            return restore_picture(self.record(), self.folder, self.config["data"])
         from .capture_record import restore_capture
 
-        return restore_capture(_read_json(self.capture_path), self.capture, self.folder)
+        return restore_capture(self.record(), self.capture, self.folder)
 
     def method(self, device: str | None = None):
         """The method, built from the stored capture and settings, with the checkpoint's state loaded."""
         from .checkpoint import load_checkpoint
-        from .device import resolve_device
         from .loop import METHOD_PREFIX, select
-        from .methods import method_class
 
         tensors, _ = load_checkpoint(self.checkpoint_path)
-        cls = method_class(self.config["method"])
-        method = cls(
-            self.cameras_only,
-            self.config["settings"],
-            seed=self.config["seed"],
-            device=resolve_device(device or self.config["device"], fall_back=device is None),
-        )
+        method = self.blank_method(device)
         try:
             method.load_state(select(tensors, METHOD_PREFIX))
         except (KeyError, ValueError, RuntimeError) as error:
@@ -179,6 +184,18 @@ class Run:
                 f"{self.checkpoint_path}: does not fit the settings in config.json ({error})"
             ) from error
         return method
+
+    def blank_method(self, device: str | None = None):
+        """The method with its first values, before any training."""
+        from .device import resolve_device
+        from .methods import method_class
+
+        return method_class(self.config["method"])(
+            self.cameras_only,
+            self.config["settings"],
+            seed=self.config["seed"],
+            device=resolve_device(device or self.config["device"], fall_back=device is None),
+        )
 
     def scene(self):
         """The trained scene, a `SceneModel`; works without the photos. Loaded once, then kept."""

@@ -1,0 +1,1 @@
+"""Images as fields: opened, trained, rendered at any size, measured."""

@@ -1,0 +1,1 @@
+"""Packed files: a trained field as few bytes, in one file."""

@@ -1,0 +1,173 @@
+"""The method "image": one picture as a field (see `fields.image`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fieldstone.core.errors import UserError
+
+from ...fields.image import ImageField
+from ...fields.quantisation import check_bits, straight_through
+from .methods import ParameterGroup
+
+__all__ = ["PROTOCOLS", "ImageMethod", "ImageSettings", "trained_pixels"]
+
+PROTOCOLS = ("regression", "generalisation")
+"""Train on every pixel, or on every second one of each axis and measure on the others."""
+
+_BUDGET = (4_000, 70_000)
+
+
+@dataclass
+class ImageSettings:
+    """Everything the user may set with `--set key=value`. None: chosen from the picture."""
+
+    model: str = "cam"
+    parameters: int | None = None
+    """At most so many; None: a quarter of the pixels, between 4,000 and 70,000."""
+    protocol: str = "regression"
+    norm: str = "layer"
+    batch: int = 1 << 14
+    """Pixels a step; all of them where the picture has no more."""
+    learning_rate: float | None = None
+    """Of the perceptron; None: 0.004 for Fourier features, 0.01 for the hash grid's head."""
+    grid_learning_rate: float | None = None
+    """Of modulation grids or the hash table; None: 10 times the perceptron's, or 0.05."""
+    bits: int = 0
+    """Train through this quantisation in the last part of the budget; 0: do not."""
+    quantise_from: float = 0.6
+    """Share of the budget from which on."""
+    backend: str = "auto"
+    precision: str = "auto"
+    """float32 always; it is there because every method has it."""
+
+
+class ImageMethod:
+    """See `methods.Method`; the capture is an `images.picture.Picture`."""
+
+    name = "image"
+    exports = frozenset({"image"})
+
+    def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
+        self.options = options = _options(settings)
+        self.picture, self.device = capture, device
+        pixels = capture.width * capture.height
+        if options.parameters is None:
+            options.parameters = int(min(max(pixels // 4, _BUDGET[0]), _BUDGET[1]))
+            if options.model == "hash-grid":
+                options.parameters = max(options.parameters, 8_000)
+        hashed = options.model == "hash-grid"
+        if options.learning_rate is None:
+            options.learning_rate = 1e-2 if hashed else 4e-3
+        if options.grid_learning_rate is None:
+            options.grid_learning_rate = 5e-2 if hashed else 10 * options.learning_rate
+        self.settings = asdict(options)
+        # the frequencies are not learned: they come from the seed alone, on the CPU, so a packed file need not hold them
+        self.field = ImageField(
+            options.model, capture.width, capture.height, options.parameters, norm=options.norm,
+            backend=options.backend, generator=torch.Generator().manual_seed(seed),
+        ).to(device)  # fmt: skip
+        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self._target: Tensor | None = None
+        self._index: Tensor | None = None
+
+    def groups(self) -> list[ParameterGroup]:
+        options, grids = self.options, self.field.grid_parameters()
+        sparse = options.model == "hash-grid"
+        for grid in grids:
+            grid.gradient_in_place = sparse
+        groups = [ParameterGroup("mlp", self.field.mlp_parameters(), options.learning_rate)]
+        if grids:
+            groups.insert(0, ParameterGroup("grids", grids, options.grid_learning_rate, sparse=sparse))
+        return groups
+
+    def before_step(self, step: int, progress: float) -> None:
+        on = self.options.bits and progress >= self.options.quantise_from
+        if self.options.model != "hash-grid":
+            self.field.mlp.quantiser = straight_through(self.options.bits) if on else None
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        picture = self.picture
+        if self._target is None:
+            chosen = np.flatnonzero(trained_pixels(picture.height, picture.width, self.options.protocol))
+            self._index = torch.from_numpy(chosen).to(self.device)
+            self._target = torch.from_numpy(picture.target.reshape(-1, 3)).to(self.device)
+        index = self._index
+        if len(index) > self.options.batch:
+            drawn = torch.randint(
+                len(index), (self.options.batch,), generator=self.generator, device=self.device
+            )
+            index = index[drawn]
+        row, column = index // picture.width, index % picture.width
+        places = torch.stack([(column + 0.5) / picture.width, (row + 0.5) / picture.height], dim=1)
+        return places, self._target[index]
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        places, target = batch
+        error = (self.field(places) - target).square().mean()
+        return 0.5 * error, {
+            "psnr": -10 * math.log10(max(float(error.detach()), 1e-12)),
+            "rays": len(places),
+            "samples": len(places),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {f"field.{name}": value.detach() for name, value in self.field.state_dict().items()}
+        return {**tensors, "generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.field.load_state_dict(
+            {name[6:]: value for name, value in state.items() if name.startswith("field.")}
+        )
+        self.generator.set_state(state["generator"].cpu())
+        self.field.eval()
+
+    def scene(self):
+        from ..images.view import ImageScene
+
+        return ImageScene(self.field, self.picture, self.device)
+
+    def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What is quantised (weights and grids), and what is kept exact (biases)."""
+        learned = dict(self.field.named_parameters())
+        exact = {name: value for name, value in learned.items() if ".biases." in name}
+        return {name: value for name, value in learned.items() if name not in exact}, exact
+
+    def unpacked(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state for `load_state` from the tensors of a packed file."""
+        missing = set(dict(self.field.named_parameters())) - set(tensors)
+        if missing:
+            raise KeyError(f"{sorted(missing)[0]} is missing")
+        self.field.load_state_dict(tensors, strict=False)
+        return self.state()
+
+
+def trained_pixels(height: int, width: int, protocol: str) -> np.ndarray:
+    """(h, w) bool: the pixels that training sees."""
+    seen = np.ones((height, width), bool)
+    if protocol == "generalisation":
+        seen[1::2] = False
+        seen[:, 1::2] = False
+    return seen
+
+
+def _options(settings: dict) -> ImageSettings:
+    known = {item.name for item in fields(ImageSettings)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UserError(
+            f"unknown setting {unknown[0]!r} of method image; there are {', '.join(sorted(known))}"
+        )
+    options = ImageSettings(**settings)
+    if options.protocol not in PROTOCOLS:
+        raise UserError(f"unknown protocol {options.protocol!r}; there are {', '.join(PROTOCOLS)}")
+    if options.bits:
+        check_bits(options.bits)
+        if options.model == "hash-grid":
+            raise UserError("bits: the hash grid is quantised after training only; leave bits at 0")
+    return options
