@@ -18,9 +18,23 @@ from ...fields.articulated.model_data import ModelData
 from ...fields.articulated.model_file import read_npz
 from .models import model_data
 
-__all__ = ["RESULT_FORMAT", "HandResult", "open_result", "read_result", "write_result"]
+__all__ = ["RESULT_FORMAT", "HandResult", "Uncertainty", "open_result", "read_result", "write_result"]
 
 RESULT_FORMAT = "fieldstone-hand-result-1"
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How well each frame's numbers are known: see docs/hand_fitting.md for what that means and leaves out."""
+
+    names: tuple[str, ...]
+    """k: shape0, ..., then "<joint> x" (radians of a turn in the joint's own frame), ..., "translation z" (metres)."""
+    standard_deviation: np.ndarray
+    """(n, k)."""
+    unseen: np.ndarray
+    """(n, k): the share of the variance before any data that is left, 0 (well seen) to 1 (not seen)."""
+    covariance: np.ndarray | None = None
+    """(n, k, k) float32; left out where it would be larger than 64 MB."""
 
 
 @dataclass
@@ -40,6 +54,8 @@ class HandResult:
     """Of the model's arrays: another model of the same name is refused."""
     info: dict = field(default_factory=dict)
     """What else there is to say: errors, settings, unobserved degrees of freedom. Plain data."""
+    uncertainty: Uncertainty | None = None
+    """How well a fit determined it; None for poses that were not fitted."""
 
 
 def write_result(path: str | os.PathLike, result: HandResult) -> None:
@@ -60,6 +76,13 @@ def write_result(path: str | os.PathLike, result: HandResult) -> None:
         "frames_per_second": np.array(float(result.frames_per_second)),
         "info": np.array(json.dumps(result.info)),
     }
+    if result.uncertainty is not None:
+        own = result.uncertainty
+        arrays["uncertainty_names"] = np.array(own.names)
+        arrays["standard_deviation"] = np.asarray(own.standard_deviation, np.float32)
+        arrays["unseen"] = np.asarray(own.unseen, np.float32)
+        if own.covariance is not None:
+            arrays["covariance"] = np.asarray(own.covariance, np.float32)
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -109,7 +132,31 @@ def read_result(path: str | os.PathLike) -> HandResult:
         float(rate),
         text("model_sha256", ""),
         info,
+        _uncertainty(path, arrays, len(found["pose"])),
     )
+
+
+def _uncertainty(path: Path, arrays: dict[str, np.ndarray], frames: int) -> Uncertainty | None:
+    names = arrays.get("uncertainty_names")
+    if names is None:
+        return None
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise UserError(f"{path}: uncertainty_names: expected texts, found {names.dtype}{list(names.shape)}")
+    k, parts = len(names), []
+    for key, shape in (
+        ("standard_deviation", (frames, k)),
+        ("unseen", (frames, k)),
+        ("covariance", (frames, k, k)),
+    ):
+        value = arrays.get(key)
+        if value is None and key == "covariance":
+            parts.append(None)
+            continue
+        if value is None or value.dtype.kind != "f" or value.shape != shape or not np.isfinite(value).all():
+            what = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
+            raise UserError(f"{path}: {key}: expected {shape} of finite numbers, found {what}")
+        parts.append(value)
+    return Uncertainty(tuple(names.tolist()), *parts)
 
 
 def open_result(path: str, model: str | None = None) -> tuple[ModelData, HandResult]:

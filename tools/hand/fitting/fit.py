@@ -9,8 +9,10 @@ import numpy as np
 from fieldstone.core.errors import UserError
 
 from ....fields.articulated.model_data import ModelData
+from .contact import hand_capsules
 from .initial import initial_state
 from .keypoints import Keypoints
+from .limits import hand_limits
 from .observability import Observability, observe
 from .posing import Posing
 from .priors import PosePrior, ShapePrior, Smoothness, pose_prior
@@ -18,7 +20,17 @@ from .solver import Extra, Problem, normal_equations, solve, total_cost
 from .state import State
 from .terms import Keypoints3d, Term
 
-__all__ = ["Fit", "Settings", "anneal", "fit_keypoints", "priors_of", "settle_noise"]
+__all__ = [
+    "Fit",
+    "Settings",
+    "anneal",
+    "extras_of",
+    "finish",
+    "fit_keypoints",
+    "priors_of",
+    "problem_of",
+    "settle_noise",
+]
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,15 @@ class Settings:
     """Pose components to stay within; None: every axis-angle is free, the components are a prior only."""
     fixed: tuple[str, ...] = ()
     """Joints that keep their mean pose."""
+
+    def shape_count(self, data: ModelData) -> int:
+        """How many shape directions are used. Raises UserError where a known shape has more than the model."""
+        available = data.shape_basis.shape[2]
+        if self.shape is not None:
+            if len(self.shape) > available:
+                raise UserError(f"shape: expected at most {available} numbers, found {len(self.shape)}")
+            return len(self.shape)
+        return min(10 if self.shapes is None else self.shapes, available)
 
 
 @dataclass(frozen=True)
@@ -74,13 +95,22 @@ class Fit:
             else "no data was believed",
             f"noise {self.sigma * unit:.3g} {unit_name}; {self.observability.effective:.1f} unknowns were determined by the data",
         ]
-        unseen = self.observability.unseen(0)
+        unseen = _grouped(self.observability.unseen(0))
         lines.append(
             "not seen by the data"
             + (" (first frame): " if len(self.state) > 1 else ": ")
             + (", ".join(unseen) or "nothing")
         )
         return lines + self.notes
+
+
+def _grouped(names: list[str]) -> list[str]:
+    """ "index2 x", "index2 y" as "index2 xy"."""
+    axes: dict[str, str] = {}
+    for name in names:
+        joint, _, axis = name.rpartition(" ")
+        axes[joint or name] = axes.get(joint or name, "") + (axis if joint else "")
+    return [f"{joint} {letters}".strip() for joint, letters in axes.items()]
 
 
 def priors_of(data: ModelData, settings: Settings) -> tuple[PosePrior, np.ndarray | None]:
@@ -109,14 +139,27 @@ def priors_of(data: ModelData, settings: Settings) -> tuple[PosePrior, np.ndarra
     return prior, None
 
 
-def shape_count(data: ModelData, settings: Settings) -> int:
-    """How many shape directions are used."""
-    available = data.shape_basis.shape[2]
-    if settings.shape is not None:
-        if len(settings.shape) > available:
-            raise UserError(f"shape: expected at most {available} numbers, found {len(settings.shape)}")
-        return len(settings.shape)
-    return min(10 if settings.shapes is None else settings.shapes, available)
+def extras_of(data: ModelData, posing: Posing, settings: Settings) -> list[Extra]:
+    """Joint limits and capsules, as far as the model has fingers and the settings want them."""
+    extras: list[Extra] = []
+    if settings.limit_weight > 0 and (limits := hand_limits(data, settings.limit_weight)) is not None:
+        extras.append(limits)
+    if (
+        settings.contact_weight > 0
+        and (capsules := hand_capsules(data, posing, settings.contact_weight)) is not None
+    ):
+        extras.append(capsules)
+    return extras
+
+
+def problem_of(
+    data: ModelData, posing: Posing, terms: list[Term], settings: Settings, extras: list[Extra]
+) -> Problem:
+    """Terms with the priors that the settings ask for; smoothness is left to the caller, who knows when frames are placed."""
+    prior, free = priors_of(data, settings)
+    return Problem(
+        posing, terms, prior, ShapePrior(settings.shape_weight), None, extras, free, settings.shape is None
+    )
 
 
 def anneal(
@@ -164,7 +207,6 @@ def fit_keypoints(
     settings: Settings | None = None,
     *,
     confidence: np.ndarray | None = None,  # (b, m)
-    extras: tuple[Extra, ...] = (),
 ) -> Fit:
     """3D keypoints of one subject, one or many frames. Raises UserError for keypoints that are too few.
 
@@ -179,23 +221,15 @@ def fit_keypoints(
     if np.isfinite(targets).all(-1).sum(1).min(initial=count) < 3 and settings.smooth_angle is None:
         frame = int(np.isfinite(targets).all(-1).sum(1).argmin())
         raise UserError(f"keypoints: expected at least 3 that are seen, found fewer in frame {frame}")
-    prior, free = priors_of(data, settings)
-    posing = Posing(data, keypoints.vertices, shape_count(data, settings))
+    posing = Posing(data, keypoints.vertices, settings.shape_count(data))
     term = Keypoints3d(
         sigma=0.005 if settings.sigma is None else settings.sigma,
         targets=targets,
         mixture=keypoints.mixture,
         confidence=np.ones(targets.shape[:2]) if confidence is None else np.asarray(confidence, np.float64),
     )
-    problem = Problem(
-        posing,
-        [term],
-        pose=prior,
-        shape=ShapePrior(settings.shape_weight),
-        extras=list(extras),
-        free=free,
-        shape_free=settings.shape is None,
-    )
+    problem = problem_of(data, posing, [term], settings, extras_of(data, posing, settings))
+    prior, free = problem.pose, problem.free
     starts = [initial_state(posing, keypoints, targets, prior.mean)]
     if settings.components is not None:  # the closed form bends freely; stay on the plane of the components
         starts[0] = replace(starts[0], angles=_onto(free, starts[0].angles, prior.mean))

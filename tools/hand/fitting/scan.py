@@ -12,16 +12,16 @@ from fieldstone.core.errors import UserError
 
 from ....fields.articulated.model_data import ModelData
 from .closest import NearestOnMesh
-from .fit import Fit, Settings, finish, priors_of, shape_count
+from .fit import Fit, Settings, extras_of, finish, problem_of
 from .initial import kabsch, rest_state
 from .posing import Posing
-from .priors import ShapePrior, Smoothness
-from .solver import Extra, Problem, solve
+from .priors import ShapePrior, Smoothness, pose_prior
+from .solver import Problem, solve
 from .state import State
 from .surface import ModelToScan, ScanToModel
 from .terms import Term
 
-__all__ = ["Scan", "fit_scans", "surface_distance"]
+__all__ = ["Scan", "fit_scans", "rigid_score", "surface_distance", "turns_of_a_cube"]
 
 _LARGEST = 3.0
 """Metres: a larger scan is not in metres, or not of a person."""
@@ -65,7 +65,6 @@ def fit_scans(
     settings: Settings | None = None,
     *,
     start: State | None = None,
-    extras: tuple[Extra, ...] = (),
     more: tuple[Term, ...] = (),
     count: int = 2500,
     rng: np.random.Generator,
@@ -76,11 +75,11 @@ def fit_scans(
     """
     settings = settings or Settings()
     scans = [scan.thinned(count, rng) for scan in scans]
-    prior, free = priors_of(data, settings)
-    posing = Posing(data, None, shape_count(data, settings))
+    posing = Posing(data, None, settings.shape_count(data))
     vertices = len(data.template)
     if start is None:
-        parts = [_start(posing, scan, prior.mean) for scan in scans]
+        mean = pose_prior(data).mean
+        parts = [_start(posing, scan, mean)[1] for scan in scans]
         start = State(
             parts[0].shape,
             *(np.concatenate([getattr(p, k) for p in parts]) for k in ("root", "angles", "translation")),
@@ -108,16 +107,7 @@ def fit_scans(
             chosen=np.arange(0, vertices, max(1, vertices // 800)),
         )
         terms.append(back)
-    problem = Problem(
-        posing,
-        terms,
-        prior,
-        ShapePrior(settings.shape_weight),
-        None,
-        list(extras),
-        free,
-        settings.shape is None,
-    )
+    problem = problem_of(data, posing, terms, settings, extras_of(data, posing, settings))
     if settings.smooth_angle is not None and len(scans) > 2:
         problem.smoothness = Smoothness(settings.smooth_angle, settings.smooth_translation)
 
@@ -173,7 +163,13 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate((rows, np.full((count - len(rows), rows.shape[1]), np.nan)))
 
 
-def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> State:
+def rigid_score(data: ModelData, scan: Scan) -> float:
+    """Metres: how far the best rough fit (a few articulated steps from each likely placement) leaves scan and model apart."""
+    posing = Posing(data, None, min(10, data.shape_basis.shape[2]))
+    return _start(posing, scan, pose_prior(data).mean)[0]
+
+
+def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> tuple[float, State]:
     """The best of 24 directions (turned along the scan's principal axes), each with the mean and with the straight pose."""
     size = 400
     picked = scan.points[:: max(1, len(scan.points) // size)]
@@ -188,7 +184,7 @@ def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> State:
         thin = rest[:: max(1, len(rest) // size)]
         own = _principal(thin)
         middle = thin.mean(0)
-        for turn in _turns():
+        for turn in turns_of_a_cube():
             rotation, move = axes @ turn @ own.T, np.zeros(3)
             move = centre - rotation @ middle
             score = np.inf
@@ -212,12 +208,10 @@ def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> State:
         score, state = _rough(posing, scan, state, mean)
         if score < best:
             best, found = score, state
-    return found
+    return best, found
 
 
 def _rough(posing: Posing, scan: Scan, state: State, mean: np.ndarray) -> tuple[float, State]:
-    from .priors import pose_prior
-
     picked = slice(None, None, max(1, len(scan.points) // 500))
     normals = None if scan.normals is None else scan.normals[picked]
     count = len(posing.vertices)
@@ -259,7 +253,7 @@ def _principal(points: np.ndarray) -> np.ndarray:
     return axes * np.array([1, 1, np.sign(np.linalg.det(axes))])
 
 
-def _turns() -> list[np.ndarray]:
+def turns_of_a_cube() -> list[np.ndarray]:
     """The 24 proper rotations of a cube."""
     found = []
     for order in permutations(range(3)):

@@ -19,11 +19,10 @@ from fieldstone.core.errors import UserError
 from ....fields.articulated.model_data import ModelData
 from ....render.cameras import Cameras
 from ....render.rasterise import fragments
-from .fit import Fit, Settings, finish, priors_of, shape_count
+from .fit import Fit, Settings, extras_of, finish, problem_of
 from .posing import Posing
-from .priors import ShapePrior
 from .scan import Scan, fit_scans
-from .solver import Extra, Problem, solve
+from .solver import solve
 from .state import State
 from .terms import Linearised, Term
 
@@ -155,7 +154,6 @@ def fit_silhouettes(
     settings: Settings | None = None,
     *,
     start: State | None = None,
-    extras: tuple[Extra, ...] = (),
     more: tuple[Term, ...] = (),
     rng: np.random.Generator,
 ) -> Fit:
@@ -164,8 +162,7 @@ def fit_silhouettes(
     Distances in the result are pixels between outlines.
     """
     settings = settings or Settings()
-    prior, free = priors_of(data, settings)
-    posing = Posing(data, None, shape_count(data, settings))
+    posing = Posing(data, None, settings.shape_count(data))
     if start is None:
         hull = Scan(visual_hull(masks, cameras), complete=True)
         start = fit_scans(data, [hull], settings, rng=rng).state
@@ -173,16 +170,7 @@ def fit_silhouettes(
         start = replace(start, shape=np.asarray(settings.shape, np.float64))
     term = Silhouettes(masks=masks, cameras=cameras, faces=data.faces, vertex_count=len(data.template))
     terms: list[Term] = [term, *more]
-    problem = Problem(
-        posing,
-        terms,
-        prior,
-        ShapePrior(settings.shape_weight),
-        None,
-        list(extras),
-        free,
-        settings.shape is None,
-    )
+    problem = problem_of(data, posing, terms, settings, extras_of(data, posing, settings))
 
     def match(_: State, points: np.ndarray) -> None:
         for each in terms:
