@@ -17,7 +17,7 @@ from ..fitting.state import State
 from .correctives import corrective_penalty, fit_correctives, pose_features
 from .joints import fit_regressor, move_joints
 from .shape_space import ShapeSpace, learn_shape_space, shape_metrics
-from .unposing import Rest, fit_poses, spread_vertices, start_poses, unpose
+from .unposing import Rest, fit_poses, spread_vertices, start_poses, straighten, unpose
 
 __all__ = ["Learned", "LearnSettings", "Registered", "learn"]
 
@@ -34,6 +34,8 @@ class Registered:
     subjects: np.ndarray
     """(n,) int from 0 to u - 1."""
     names: tuple[str, ...] = ()
+    truth: np.ndarray | None = None
+    """(n, v, 3) the meshes without noise, where they are known: then held-out errors are measured on these."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LearnSettings:
     """Alternations between poses and templates."""
     held_out: float = 0.1
     """Share of the meshes (of subjects with at least three) that is only tested on."""
-    ridges: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+    ridges: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     """Strengths of the correctives' ridge that are tried; the best on the held-out meshes' poses is taken."""
     reach: float | None = None
     """Metres a corrective reaches from its joint; None: a sixth of the template's length."""
@@ -91,13 +93,22 @@ def learn(
         pose_correctives=np.zeros_like(start.pose_correctives), shape_basis=start.shape_basis[:, :, :0]
     )
     skinned = _alternate(plain, meshes, train, settings, correctives=False, progress=progress)
-    error_skinned = _held_out_error(skinned, meshes, held)
+    error_skinned = _held_out_error(skinned, meshes, held, settings.shapes)
     progress(f"skinning alone: held-out vertex error {1e3 * error_skinned:.3f} mm")
-    full = _alternate(
-        skinned.data, meshes, train, settings, correctives=True, progress=progress, before=skinned
-    )
-    error_full = _held_out_error(full, meshes, held)
-    progress(f"with correctives: held-out vertex error {1e3 * error_full:.3f} mm")
+    notes: list[str] = []
+    if (np.bincount(subjects[train]) > 1).any():
+        full = _alternate(
+            skinned.data, meshes, train, settings, correctives=True, progress=progress, before=skinned
+        )
+        error_full = _held_out_error(full, meshes, held, settings.shapes)
+        progress(f"with correctives: held-out vertex error {1e3 * error_full:.3f} mm")
+    else:
+        full, error_full = skinned, float("nan")
+        notes.append(
+            "no subject has two meshes: shape and pose cannot be told apart, correctives were left out"
+        )
+    if not held.any():
+        notes.append("nothing was held out: it takes subjects with at least three meshes")
 
     space = learn_shape_space(full.rest.templates, settings.shapes, full.template_noise)
     regressor = full.data.joint_regressor
@@ -127,11 +138,15 @@ def learn(
         "subjects": int(subjects.max()) + 1,
         "held_out_meshes": int(held.sum()),
         "noise_mm": 1e3 * full.noise,
-        "held_out_error_mm": {"skinning": 1e3 * error_skinned, "correctives": 1e3 * error_full},
+        "held_out_error_mm": {
+            "skinning": _millimetres(error_skinned),
+            "correctives": _millimetres(error_full),
+        },
         "ridge": full.ridge,
         "explained": {str(k): space.explained(k) for k in _counts(settings.shapes)},
         "explained_with_noise": {str(k): space.explained_raw(k) for k in _counts(settings.shapes)},
         "shape": shape_metrics(full.rest.templates, _counts(settings.shapes), rng),
+        "notes": notes,
     }
     for key in ("generalisation", "specificity"):
         report["shape"][f"{key}_mm"] = [1e3 * value for value in report["shape"].pop(key)]
@@ -174,6 +189,17 @@ def _alternate(
     counts = np.bincount(subjects[train], minlength=u)
     for turn in range(settings.rounds):
         posing = Posing(data, chosen, 0)
+        if settings.regressor and state is not None:
+            for subject in np.flatnonzero(counts > 2):
+                rows = np.flatnonzero((subjects == subject) & train)[:40]
+                rest.joints[subject] = move_joints(
+                    data,
+                    vertices[rows][:, chosen],
+                    chosen,
+                    Rest(rest.templates[subject : subject + 1, chosen], rest.joints[subject : subject + 1]),
+                    state.frames(rows),
+                    sigma=max(noise, 2e-4),
+                )
         own = Rest(rest.templates[subjects][:, chosen], rest.joints[subjects])
         if state is None:
             palm = data.weights[chosen, 0] > 0.5
@@ -186,19 +212,8 @@ def _alternate(
             state,
             prior,
             sigma=max(noise, 2e-4),
-            iterations=25 if turn == 0 else 8,
+            iterations=25 if turn == 0 and before is None else 8,
         )
-        if settings.regressor and turn > 0:
-            for subject in np.flatnonzero(counts > 2):
-                rows = np.flatnonzero((subjects == subject) & train)[:40]
-                rest.joints[subject] = move_joints(
-                    data,
-                    vertices[rows][:, chosen],
-                    chosen,
-                    Rest(rest.templates[subject : subject + 1, chosen], rest.joints[subject : subject + 1]),
-                    state.frames(rows),
-                    sigma=max(noise, 2e-4),
-                )
         unposed = unpose(data, state, rest.joints[subjects], vertices)
         features = pose_features(state.rotations())
         if correctives:
@@ -219,8 +234,9 @@ def _alternate(
             flat = data.pose_correctives.reshape(-1, features.shape[1])
             unposed = unposed - (features @ flat.T).reshape(unposed.shape)
         noise, template_noise = _average(data, rest, unposed, subjects, train, counts)
+        state = straighten(data, rest, state, subjects, chosen, prior)
         progress(f"round {turn + 1}: {1e3 * noise:.3f} mm left a coordinate")
-        if not settings.regressor or turn == 0:
+        if not settings.regressor or (turn == 0 and before is None):
             rest.joints = np.einsum("jv,uvd->ujd", data.joint_regressor, rest.templates)
         data = data.replace(template=rest.templates.mean(0))
     return _Fitted(data, rest, state, noise, template_noise, ridge)
@@ -278,15 +294,19 @@ def _best_ridge(
     return ridges[int(np.argmin(scores))]
 
 
-def _held_out_error(fitted: _Fitted, meshes: Registered, held: np.ndarray) -> float:
-    """Mean vertex distance of held-out meshes: their poses were fitted, their vertices took no part in templates or correctives."""
+def _held_out_error(fitted: _Fitted, meshes: Registered, held: np.ndarray, shapes: int) -> float:
+    """Mean vertex distance of held-out meshes from the model: subjects are as the model's `shapes` directions give them, poses are fitted,
+    and the meshes' vertices took no part in templates or correctives.
+    """
     if not held.any():
         return float("nan")
     data, state = fitted.data, fitted.state.frames(np.flatnonzero(held))
+    space = learn_shape_space(fitted.rest.templates, shapes)
+    templates = space.mean + np.einsum("us,vds->uvd", space.coefficients, space.basis, optimize=True)
     subjects = meshes.subjects[held]
     chosen = spread_vertices(data, 10**9)[:: max(1, len(data.template) // 600)]
     prior = PosePrior(np.zeros(3 * (len(data.parents) - 1)), np.eye(3 * (len(data.parents) - 1)) / _FREE)
-    own = Rest(fitted.rest.templates[subjects][:, chosen], fitted.rest.joints[subjects])
+    own = Rest(templates[subjects][:, chosen], fitted.rest.joints[subjects])
     state = fit_poses(
         Posing(data, chosen, 0),
         meshes.vertices[held][:, chosen],
@@ -296,16 +316,21 @@ def _held_out_error(fitted: _Fitted, meshes: Registered, held: np.ndarray) -> fl
         sigma=max(fitted.noise, 2e-4),
         iterations=8,
     )
+    truth = (meshes.vertices if meshes.truth is None else meshes.truth)[held]
     total = 0.0
     posing = Posing(data, None, 0)
     for i in range(len(subjects)):
-        rest = fitted.rest.templates[subjects[i]][None], fitted.rest.joints[subjects[i]][None]
+        rest = templates[subjects[i]][None], fitted.rest.joints[subjects[i]][None]
         one = state.frames(slice(i, i + 1))
         points = posing(one.shape, one.rotations(), one.translation, False, rest=rest).points[
             0, : len(data.template)
         ]
-        total += float(np.linalg.norm(points - meshes.vertices[held][i], axis=1).mean())
+        total += float(np.linalg.norm(points - truth[i], axis=1).mean())
     return total / len(subjects)
+
+
+def _millimetres(metres: float) -> float | None:
+    return None if np.isnan(metres) else 1e3 * metres
 
 
 def _held_out(subjects: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -15,9 +15,10 @@ from ....fields.articulated.model_data import ModelData
 from ..fitting.initial import kabsch
 from ..fitting.posing import Posing
 from ..fitting.priors import PosePrior
+from ..fitting.so3 import log
 from ..fitting.state import State
 
-__all__ = ["Rest", "carry", "fit_poses", "spread_vertices", "start_poses", "unpose"]
+__all__ = ["Rest", "carry", "fit_poses", "spread_vertices", "start_poses", "straighten", "unpose"]
 
 _DAMPING = 1e-6
 
@@ -170,3 +171,50 @@ def start_poses(posing: Posing, meshes: np.ndarray, rest: Rest, root: np.ndarray
         state.root[i] = rotation
         state.translation[i] = rotation @ rest.joints[i, 0] + move - rest.joints[i, 0]
     return state
+
+
+def straighten(
+    data: ModelData,
+    rest: Rest,  # changed in place
+    state: State,  # of n meshes
+    subjects: np.ndarray,  # (n,)
+    chosen: np.ndarray,  # (m,) vertices to look at
+    prior: PosePrior,
+) -> State:
+    """Brings all rest shapes into one rest pose, that of their mean; returns the poses that leave the meshes where they are.
+
+    A bent template with poses less bent explains a subject's meshes as well, so that alternating leaves each subject at rest in a
+    pose of its own, and the shape space would learn poses. Here each template is posed to come as near as it can to the mean one.
+    A rotation R of a joint whose template turns by A, below one that turns by B, becomes B R A^T.
+    """
+    mean, count = rest.templates.mean(0), len(rest.templates)
+    posing = Posing(data.replace(pose_correctives=np.zeros_like(data.pose_correctives)), chosen, 0)
+    joints = len(data.parents)
+    still = State(
+        state.shape,
+        np.tile(np.eye(3), (count, 1, 1)),
+        np.zeros((count, joints - 1, 3)),
+        np.zeros((count, 3)),
+    )
+    bent = fit_poses(
+        posing,
+        np.tile(mean[chosen], (count, 1, 1)),
+        Rest(rest.templates[:, chosen], rest.joints),
+        still,
+        prior,
+        sigma=0.002,
+        iterations=8,
+    )
+    for rows, blended, move in carry(data, bent, rest.joints)():
+        rest.templates[rows] = (blended @ rest.templates[rows][..., None])[..., 0] + move
+    turned, placed = posing.chain(bent.rotations(), rest.joints, bent.translation)
+    before = rest.joints.copy()
+    rest.joints[:] = placed
+    above = np.maximum(np.asarray(data.parents), 0)
+    old, turned = state.rotations(), turned[subjects]
+    base = turned[:, above].copy()
+    base[:, 0] = np.eye(3)
+    new = base @ old @ turned.swapaxes(-1, -2)
+    # the root's place in the mesh stays: old root joint + translation
+    translation = state.translation + before[subjects, 0] - rest.joints[subjects, 0]
+    return State(state.shape, new[:, 0], log(new[:, 1:]), translation)
