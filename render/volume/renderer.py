@@ -19,7 +19,7 @@ from .stepping import Stepping
 
 __all__ = ["Colour", "Geometry", "RenderedRays", "VolumeRenderer"]
 
-WAVES = (12, 12, 24, 4096)
+WAVES = (24, 48, 4096)
 """Samples of a ray, at most, in each wave of a training step's light pass."""
 
 Geometry = Callable[[Tensor], tuple[Tensor, Tensor]]
