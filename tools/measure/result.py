@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from fieldstone import __version__
+from fieldstone.core.errors import UserError
 from fieldstone.core.files import atomic_write_json
 
-__all__ = ["SCHEMA", "Measurement", "plain", "software", "write_json"]
+__all__ = ["SCHEMA", "Measurement", "plain", "read_json", "software", "write_json"]
 
 SCHEMA = "fieldstone.measure/1"
 """Name and version of the JSON. The version rises when a reader of the old one would misread the new one."""
@@ -97,6 +100,43 @@ def write_json(path: str | os.PathLike, *measurements: Measurement) -> None:
         atomic_write_json(
             path, {"schema": SCHEMA, "kind": "list", "measurements": items, "software": software()}
         )
+
+
+def read_json(path: str | os.PathLike) -> list[Measurement]:
+    """The measurements of a file that `write_json` made. Raises `UserError` for any other file."""
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path}: not JSON ({error}); give a file that measure --json wrote") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise UserError(
+            f"{path}: schema {schema!r}, expected {SCHEMA!r}; give a file that measure --json wrote"
+        )
+    items = document.get("measurements") if document.get("kind") == "list" else [document]
+    try:
+        return [_from_json(item) for item in items]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a complete result ({type(error).__name__}: {error})") from None
+
+
+def _from_json(item: dict) -> Measurement:
+    names = [str(name) for name in item["covariance_names"]]
+    covariance = np.array(item["covariance"], np.float64).reshape(len(names), len(names))
+    return Measurement(
+        kind=str(item["kind"]),
+        unit=item["unit"],
+        parameters=dict(item["parameters"]),
+        covariance=covariance,
+        covariance_names=names,
+        rms=float("nan") if item["rms"] is None else float(item["rms"]),
+        n_used=int(item["n_used"]),
+        n_total=int(item["n_total"]),
+        warnings=[str(line) for line in item["warnings"]],
+        input=dict(item["input"]),
+        seed=item["seed"],
+        extras=dict(item["extras"]),
+    )
 
 
 def software() -> dict[str, str]:

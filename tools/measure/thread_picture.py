@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from .cloud import Cloud
+from .result import Measurement
 from .svg import Drawing, colour_scale
 from .thread_axis import axis_frame
 
-__all__ = ["section_picture", "unrolled_picture"]
+__all__ = ["pictures", "section_picture", "unrolled_picture"]
 
 _POINTS = 4000
+
+
+def pictures(measurement: Measurement, cloud: Cloud) -> dict[str, str]:
+    """{title: inline SVG} of a measured thread and the cloud it was found in."""
+    rng = np.random.default_rng(measurement.seed or 0)
+    return {
+        "Unrolled thread": unrolled_picture(cloud.world_points, measurement, rng),
+        "Axial section, all turns laid on one another": section_picture(cloud.world_points, measurement, rng),
+    }
 
 
 def _unrolled(points: np.ndarray, measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

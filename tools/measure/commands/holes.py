@@ -64,9 +64,4 @@ def run_on_face(args: argparse.Namespace, measure) -> int:
         sigma=args.sigma,
         seed=args.seed,
     )
-    pictures = []
-    if args.report:
-        from ..holes_picture import pictures as drawn
-
-        pictures = list(drawn(measured, cloud).items())
-    return finish(args, [measured], cloud, pictures)
+    return finish(args, [measured], cloud)

@@ -36,7 +36,6 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from ..thread import fit_thread
-    from ..thread_picture import section_picture, unrolled_picture
 
     cloud = load_cloud(args)
     measurement = fit_thread(
@@ -48,14 +47,4 @@ def run(args: argparse.Namespace) -> int:
         rng=np.random.default_rng(args.seed),
     )
     measurement.seed = args.seed
-    pictures = []
-    if args.report:
-        rng = np.random.default_rng(args.seed)
-        pictures = [
-            ("Unrolled thread", unrolled_picture(cloud.world_points, measurement, rng)),
-            (
-                "Axial section, all turns laid on one another",
-                section_picture(cloud.world_points, measurement, rng),
-            ),
-        ]
-    return finish(args, [measurement], cloud, pictures)
+    return finish(args, [measurement], cloud)
