@@ -111,6 +111,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--report {args.report}: a report ends in .html")
     if args.prior < 0:
         raise UserError(f"--prior {args.prior:g}: a weight is at least 0")
+    from ..observed.recognise import is_motion
+
+    if is_motion(args.data):
+        from ..retarget import retarget_file
+
+        print("\n".join(retarget_file(args.data, "body" if args.model == "hand" else args.model, out)))
+        return 0
     from ..fit_command import fit_command
 
     for line in fit_command(args, out):
