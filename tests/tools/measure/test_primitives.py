@@ -241,7 +241,7 @@ def test_what_the_points_do_not_determine_is_refused_with_numbers():
     rng = np.random.default_rng(13)
     with pytest.raises(NotMeasurable, match="a circle needs 3 points, found 2"):
         fitted("circle", rng.random((2, 3)))
-    with pytest.raises(NotMeasurable, match="that is not a plane|no plane stands out"):
+    with pytest.raises(NotMeasurable, match=r"that is not a plane|no plane stands out"):
         fitted("plane", rng.random((400, 3)))
     with pytest.raises(NotMeasurable):
         fitted("cylinder", np.column_stack([np.arange(50.0), np.zeros(50), np.zeros(50)]))

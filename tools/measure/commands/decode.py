@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=2,
         metavar=("NEAR", "FAR"),
-        help="keep only what lies between, in --unit",
+        help="keep only what lies between these distances along the left camera's axis, in --unit",
     )
     parser.add_argument(
         "--no-check", action="store_true", help="do not check that the calibration fits the images"

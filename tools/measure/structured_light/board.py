@@ -164,10 +164,12 @@ def calibrate_corners(
             f"corners cover only {100 * covered[0]:.0f} % (left) and {100 * covered[1]:.0f} % (right) of the image; add views towards its edges"
         )
     samples = []
-    for _ in range(resamples):
+    for _ in range(10 * resamples):  # selections with too few different views are drawn again
         chosen = rng.integers(0, len(left), len(left))
         if len(np.unique(chosen)) >= _LEAST_VIEWS - 1:
             samples.append(_vector(_fit(left[chosen], right[chosen], board, size, start=fitted)[0]))
+        if len(samples) == resamples:
+            break
     vector = _vector(fitted)
     spread = np.array(samples) - vector
     covariance = spread.T @ spread / max(len(samples), 1)

@@ -28,7 +28,7 @@ class Match:
     sigma: np.ndarray
     """(h, w) float64: standard deviation along the left camera's ray, from the noise of both images."""
     counts: dict
-    """Left pixels: valid before, unmatched, steep (the right phase changes too fast there), ambiguous, lonely, matched."""
+    """Left pixels: valid before, unmatched, steep (the right phase changes too fast there), ambiguous, lonely, range (outside z_range), matched."""
     independence: float
     """Variance of one point over that of the mean of many, times their number: neighbours share right pixels, so means over an area
     vary 1 / independence times as much as independent points of the same sigma would."""
@@ -52,7 +52,7 @@ def match(
     *,
     max_slope: float = 4.0,  # times the typical change of phase a pixel, from which a place is taken for an edge
     min_neighbours: int = 3,  # of 8 that must lie within a disparity gradient of one; 0: keep all
-    z_range: tuple[float, float] | None = None,  # in the calibration's unit
+    z_range: tuple[float, float] | None = None,  # of the left camera's z, in the calibration's unit
 ) -> Match:
     """All left pixels at once (Numba). The same as `match_reference`.
 
@@ -65,7 +65,7 @@ def match(
     lens_left, lens_right = calibration.left.packed(), calibration.right.packed()
     slope = typical_slope(right.phase)
     grid = _right_grid(calibration, right.phase.shape)
-    low, high = _disparity_limits(frame.baseline, z_range)
+    low, high = _disparity_limits(calibration, left.phase.shape, z_range)
     fringe_range = float(np.nanmax(right.phase)) + 1e-6
     bins = int(min(max(fringe_range / abs(slope) / 1.5, 64), 8192))
     index = phase_index(
@@ -77,7 +77,7 @@ def match(
     )  # fmt: skip
     if min_neighbours > 0:
         lonely_pixels(disparity, variance, state, 1 / calibration.left.matrix[0, 0], min_neighbours)
-    return _assembled(disparity, variance, ray, state, gain, frame, left)
+    return _assembled(disparity, variance, ray, state, gain, frame, z_range)
 
 
 def match_reference(
@@ -95,7 +95,7 @@ def match_reference(
     frame = rectification(calibration)
     slope = typical_slope(right.phase)
     u0, _, step, columns, _ = _right_grid(calibration, right.phase.shape)
-    low, high = _disparity_limits(frame.baseline, z_range)
+    low, high = _disparity_limits(calibration, left.phase.shape, z_range)
     slopes = undistorted(calibration, np.asarray(pixels, np.float64))
     lens = calibration.right.packed()
     h, w = right.phase.shape
@@ -128,7 +128,9 @@ def match_reference(
         found = [u for u in found if low < u_left - u < high]
         if len(found) == 1:
             z = frame.baseline / (u_left - found[0])
-            out[i] = frame.left.T @ np.array([u_left * z, v * z, z])
+            point = frame.left.T @ np.array([u_left * z, v * z, z])
+            if z_range is None or z_range[0] <= point[2] <= z_range[1]:
+                out[i] = point
     return out
 
 
@@ -173,22 +175,37 @@ def _right_grid(calibration: StereoCalibration, shape: tuple[int, int]) -> np.nd
     return np.array([low[0], low[1], step, columns, rows])
 
 
-def _disparity_limits(baseline: float, z_range: tuple[float, float] | None) -> tuple[float, float]:
+def _disparity_limits(
+    calibration: StereoCalibration, shape: tuple[int, int], z_range: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Least and largest disparity of points whose z in the left camera lies in the range, wherever they are in its image."""
+    frame = rectification(calibration)
     if z_range is None:
-        return baseline * 1e-9, np.inf
+        return frame.baseline * 1e-9, np.inf
     near, far = z_range
     if not 0 < near < far:
         raise UserError(
             f"z range {near:g} to {far:g}: give two distances in front of the cameras, nearer first"
         )
-    return baseline / far, baseline / near
+    h, w = shape
+    x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, w - 1, 9), np.linspace(0, h - 1, 9)))
+    slopes = undistorted(calibration, np.column_stack([x, y]))
+    depth = (
+        np.column_stack([slopes, np.ones(len(slopes))]) @ frame.left[2]
+    )  # rectified, over the left camera's z
+    return frame.baseline / (far * float(depth.max()) * 1.01), frame.baseline / (
+        near * float(depth.min()) * 0.99
+    )
 
 
-def _assembled(disparity, variance, ray, state, gain, frame, left) -> Match:
+def _assembled(disparity, variance, ray, state, gain, frame, z_range) -> Match:
     from .matching_cpu import triangulate
 
     points, sigma = triangulate(disparity, variance, ray, state, frame.left, frame.baseline)
-    names = ("matched", "masked", "unmatched", "steep", "ambiguous", "lonely")
+    if z_range is not None:
+        outside = (state == 0) & ~((points[..., 2] >= z_range[0]) & (points[..., 2] <= z_range[1]))
+        state[outside], points[outside], sigma[outside] = 6, np.nan, np.nan
+    names = ("matched", "masked", "unmatched", "steep", "ambiguous", "lonely", "range")
     found = np.bincount(state.ravel(), minlength=len(names))
     counts = {name: int(found[i]) for i, name in enumerate(names)}
     counts["valid"] = int(state.size - counts.pop("masked"))
