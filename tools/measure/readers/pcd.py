@@ -57,7 +57,10 @@ def read(path: Path) -> Raw:
         raise UserError(f"{path}: PCD data of kind {mode!r}; ascii, binary and binary_compressed are known")
     table = {name: column if column.ndim == 1 else column[:, 0] for name, column in table.items()}
     points = columns(table, ("x", "y", "z"))
-    viewpoint = [float(v) for v in header.get("VIEWPOINT", _IDENTITY)]
+    try:
+        viewpoint = [float(v) for v in header.get("VIEWPOINT", _IDENTITY)]
+    except ValueError as error:
+        raise UserError(f"{path}: the PCD header is damaged (VIEWPOINT: {error})") from error
     notes = (
         ()
         if viewpoint == _IDENTITY
@@ -86,6 +89,10 @@ def _layout(path: Path, header: dict) -> tuple[list[str], np.dtype, int, tuple[i
             )
         if min(counts) < 1 or max(counts) > 4096:
             raise UserError(f"{path}: PCD COUNT {counts} is out of range")
+        if not all(k in ("f", "i", "u") and s in (1, 2, 4, 8) for k, s in zip(kinds, sizes)):
+            raise UserError(
+                f"{path}: PCD TYPE {kinds} of SIZE {sizes}: F, I or U of 1, 2, 4 or 8 bytes are known"
+            )
         names = [f"{name}#{i}" if name == "_" else name for i, name in enumerate(names)]
         dtype = np.dtype([(n, f"<{k}{s}", (c,)) for n, k, s, c in zip(names, kinds, sizes, counts)])
     except (KeyError, ValueError, TypeError, IndexError) as error:
