@@ -52,7 +52,7 @@ class VolumeRenderer:
     early_stop: float = 1e-4
     """A ray ends where less light than this is left."""
     minimum_alpha: float = 0.0
-    """Training leaves samples out that are more transparent than this."""
+    """Samples more transparent than this are left out: of training, where they cost, and of pictures, where training never saw them."""
     backend: str = "auto"
 
     def train(
@@ -189,6 +189,8 @@ class VolumeRenderer:
         minimum_weight: float,
     ) -> None:
         density, features = geometry(samples.positions)
+        if self.minimum_alpha > 0:
+            density = torch.where(density * samples.length > self.minimum_alpha, density, 0)
         reaching, left = transmittance(
             density, samples.length, samples.starts, initial=light[alive], backend=self.backend
         )

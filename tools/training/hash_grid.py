@@ -79,9 +79,10 @@ class HashGridMethod:
 
     name = "hash-grid"
     exports = frozenset({"views", "mesh"})
+    settings_class = HashGridSettings
 
     def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
-        self.options = _options(settings)
+        self.options = _options(settings, self.name, self.settings_class)
         options, extent = self.options, capture.extent
         bounded = extent.bounded
         defaults = {
@@ -106,21 +107,7 @@ class HashGridMethod:
         self.settings = asdict(options)
         self.capture, self.device = capture, device
         self.generator = torch.Generator(device=device).manual_seed(seed)
-        field_settings = RadianceSettings(
-            levels=options.levels,
-            features=options.features,
-            log2_table_size=options.log2_table_size,
-            base_resolution=options.base_resolution,
-            finest_resolution=options.finest_resolution,
-            hidden=options.hidden,
-        )
-        self.field = RadianceField(
-            field_settings,
-            warp=None if bounded else contract,
-            backend=options.backend,
-            precision=resolve_precision(options.precision, device),
-            generator=torch.Generator().manual_seed(seed),
-        ).to(device)
+        self.field = self._make_field(None if bounded else contract, seed).to(device)
         occupancy = OccupancyGrid(
             options.occupancy_resolution,
             options.cascades,
@@ -137,6 +124,24 @@ class HashGridMethod:
         ).float().to(device)  # fmt: skip
         self._pixels: Pixels | None = None
         self._rays = 4096
+
+    def _make_field(self, warp, seed: int) -> RadianceField:
+        options = self.options
+        settings = RadianceSettings(
+            levels=options.levels,
+            features=options.features,
+            log2_table_size=options.log2_table_size,
+            base_resolution=options.base_resolution,
+            finest_resolution=options.finest_resolution,
+            hidden=options.hidden,
+        )
+        return RadianceField(
+            settings,
+            warp=warp,
+            backend=options.backend,
+            precision=resolve_precision(options.precision, self.device),
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     def groups(self) -> list[ParameterGroup]:
         options = self.options
@@ -170,12 +175,19 @@ class HashGridMethod:
                 if step < 256
                 else min(0.25, (1 << 18) / cells)
             )
-            occupancy.update(self.field.density, self._stepping().smallest, self.generator, share)
+            occupancy.update(self._density, self._stepping().smallest, self.generator, share)
+
+    def _density(self, positions: Tensor) -> Tensor:
+        """What the occupancy grid asks of the field."""
+        return self.field.density(positions)
 
     def batch(self, step: int) -> PixelBatch:
         if self._pixels is None:
             self._pixels = Pixels(self.capture, self.train_split, self.cameras, self.device)
-        return self._pixels.draw(self._rays, self.generator)
+        return self._draw(self._pixels)
+
+    def _draw(self, pixels: Pixels) -> PixelBatch:
+        return pixels.draw(self._rays, self.generator)
 
     def loss(self, batch: PixelBatch) -> tuple[Tensor, dict[str, float]]:
         options = self.options
@@ -232,8 +244,21 @@ class HashGridMethod:
         self.generator.set_state(state["generator"].cpu())
         self._rays = int(state["rays"])
 
+    def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a packed file quantises (tables, weights, grids), and what it keeps exact (biases, occupied cells)."""
+        learned = {f"field.{name}": value for name, value in self.field.named_parameters()}
+        exact = {name: value for name, value in learned.items() if ".biases." in name}
+        exact["occupancy.cells"] = self.renderer.occupancy.cells
+        exact |= {f"corrections.{name}": value for name, value in self.corrections.state().items()}
+        return {name: value for name, value in learned.items() if name not in exact}, exact
+
+    def unpacked(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state for `load_state` from the tensors of a packed file."""
+        return {**self.state(), **tensors, "occupancy.values": tensors["occupancy.cells"].float()}
+
     def scene(self) -> FieldScene:
         self.renderer.stepping = self._stepping()
+        self.renderer.minimum_alpha = self.options.minimum_alpha  # what training did not see is not shown
         return FieldScene(self.field, self.renderer, self.frame, background=self.capture.background)
 
     def _stepping(self, coarser: int = 1) -> Stepping:
@@ -271,14 +296,14 @@ class HashGridMethod:
         self.renderer.occupancy.restrict(visible)
 
 
-def _options(settings: dict) -> HashGridSettings:
-    known = {item.name for item in fields(HashGridSettings)}
+def _options(settings: dict, method: str, kind: type) -> HashGridSettings:
+    known = {item.name for item in fields(kind)}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(
-            f"unknown setting {unknown[0]!r} of method hash-grid; there are {', '.join(sorted(known))}"
+            f"unknown setting {unknown[0]!r} of method {method}; there are {', '.join(sorted(known))}"
         )
-    return HashGridSettings(**settings)
+    return kind(**settings)
 
 
 def _pixel(
