@@ -27,7 +27,8 @@ from fieldstone.tools.measure.structured_light import (
     write_calibration,
 )
 from fieldstone.tools.measure.structured_light.geometry import project, undistorted
-from fieldstone.tools.measure.structured_light.matching import match_reference
+from fieldstone.tools.measure.structured_light.matching import match_reference, sample_reference
+from fieldstone.tools.measure.structured_light.matching_cpu import sample
 
 CAPTURE = Path(__file__).resolve().parents[4] / "shared/data/metrology/gearbox_stereo"
 
@@ -59,9 +60,13 @@ def test_points_lie_where_the_rays_meet_the_part_and_as_near_as_sigma_says(shot,
     rows, columns = np.divmod(cloud.pixels, rig.calibration.size[0])
     distance, directions = true_distance(rig, part, np.column_stack([columns, rows]).astype(float))
     error = np.linalg.norm(cloud.points, axis=1) - distance
-    np.testing.assert_allclose(np.cross(cloud.points, directions) / distance[:, None], 0, atol=1e-9)
+    np.testing.assert_allclose(np.cross(cloud.points, directions) / cloud.points[:, 2:], 0, atol=1e-9)
     assert len(cloud) > 25_000
-    pull = error / cloud.sigma
+    hit = np.isfinite(
+        error
+    )  # at a rim, half of the pixels that see some of the part have their centre beside it
+    assert hit.mean() > 0.97
+    error, pull = error[hit], (error / cloud.sigma)[hit]
     middle = np.abs(pull) < 4  # edges mix two depths
     assert middle.mean() > 0.97
     # the lens's blur makes neighbours' noise common and a little smaller than the images' own: the sigma is on the safe side
@@ -80,6 +85,48 @@ def test_the_fast_matcher_agrees_with_the_slow_one(shot, decoded):
     same = np.isfinite(slow[:, 0])
     assert same.mean() > 0.9
     np.testing.assert_allclose(fast[same], slow[same], rtol=1e-7)
+
+
+def test_phase_between_pixels_agrees_with_its_description():
+    rng = np.random.default_rng(5)
+    phase = 0.2 * np.arange(30.0) + 0.05 * np.arange(20.0)[:, None]
+    phase[rng.random(phase.shape) < 0.3] = np.nan
+    phase[:, 20:] += 3.0
+    sigma = np.full(phase.shape, 0.01, np.float32)
+    known = 0
+    for px, py in rng.uniform(-0.5, [29.5, 19.5], (3000, 2)):
+        fast, slow = (f(phase, sigma, px, py, 0.8) for f in (sample, sample_reference))
+        assert fast == pytest.approx(slow, abs=1e-12, nan_ok=True)
+        if np.isfinite(
+            fast
+        ):  # the slanted plane is continued exactly, but for a pixel without a neighbour above or below
+            known += abs(fast - (0.2 * px + 0.05 * py) - (3 if px > 19.5 else 0)) < 1e-9
+    assert known > 1200
+
+
+def test_holes_do_not_grow_by_the_pixels_at_their_rims(shot, decoded):
+    """The part that is seen must reach as near to the bore's axis as its wall does, on average over the rim."""
+    rig, part, _ = shot
+    bore = next(f for f in part.features if f.name == "bore" and f.kind == "cylinder").parameters
+    face = next(f for f in part.features if f.name == "face").parameters
+    points = decoded.cloud.points - face["point"]
+    height = points @ face["normal"]
+    points = points[np.abs(height) < 1.0]
+    across = points + face["point"] - bore["axis_point"]
+    across = across - np.outer(across @ bore["axis_direction"], bore["axis_direction"])
+    x = np.cross(bore["axis_direction"], [0.0, 1.0, 0.0])
+    x /= np.linalg.norm(x)
+    angle = np.arctan2(across @ np.cross(bore["axis_direction"], x), across @ x)
+    r = np.linalg.norm(across, axis=1)
+    # the area of the ring out to twice the radius that pixels cover tells where the rim lies without looking for single points
+    pixel = rig.distance / rig.calibration.left.matrix[0, 0]
+    ring = (r < 1.8 * bore["radius"]) & (r > 0.7 * bore["radius"])
+    outer = (r >= 1.4 * bore["radius"]) & (r < 1.8 * bore["radius"])
+    density = outer.sum() / (np.pi * (1.8**2 - 1.4**2) * bore["radius"] ** 2)
+    area = ring.sum() / density
+    rim = np.sqrt((1.8 * bore["radius"]) ** 2 - area / np.pi)
+    assert abs(rim - bore["radius"]) < 0.25 * pixel
+    assert len(np.unique((angle * 10).astype(int))) > 50
 
 
 def test_the_record_says_what_was_used(shot, decoded):

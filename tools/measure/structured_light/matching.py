@@ -16,7 +16,7 @@ from .calibration import StereoCalibration
 from .geometry import distort, rectification, undistorted
 from .phase import PhaseMap
 
-__all__ = ["Match", "match", "match_reference", "typical_slope"]
+__all__ = ["Match", "match", "match_reference", "sample_reference", "typical_slope"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,6 @@ def match_reference(
     low, high = _disparity_limits(calibration, left.phase.shape, z_range)
     slopes = undistorted(calibration, np.asarray(pixels, np.float64))
     lens = calibration.right.packed()
-    h, w = right.phase.shape
     out = np.full((len(pixels), 3), np.nan)
     for i, (column, row) in enumerate(np.asarray(pixels)):
         target = left.phase[row, column]
@@ -110,15 +109,7 @@ def match_reference(
         def difference(u: float, v: float = v, target: float = target) -> float:
             d = frame.right.T @ np.array([u, v, 1.0])
             x, y = distort.py_func(lens, d[0] / d[2], d[1] / d[2])
-            cx, cy = int(np.floor(x)), int(np.floor(y))
-            if not (0 <= cx < w - 1 and 0 <= cy < h - 1):
-                return np.nan
-            cell = right.phase[cy : cy + 2, cx : cx + 2]
-            if not cell.max() - cell.min() <= max_slope * abs(slope):
-                return np.nan
-            fx, fy = x - cx, y - cy
-            top = cell[0, 0] * (1 - fx) + cell[0, 1] * fx
-            return top * (1 - fy) + (cell[1, 0] * (1 - fx) + cell[1, 1] * fx) * fy - target
+            return sample_reference(right.phase, right.sigma, x, y, max_slope * abs(slope)) - target
 
         us = u0 + step * 0.25 * np.arange(4 * int(columns))
         values = np.array([difference(u) for u in us])
@@ -132,6 +123,31 @@ def match_reference(
             if z_range is None or z_range[0] <= point[2] <= z_range[1]:
                 out[i] = point
     return out
+
+
+def sample_reference(phase: np.ndarray, sigma: np.ndarray, px: float, py: float, limit: float) -> float:
+    """`matching_cpu.sample` from its description: bilinear inside, the nearest pixel continued at a border."""
+    h, w = phase.shape
+    if not (0 <= px < w - 1 and 0 <= py < h - 1):
+        return np.nan
+    x, y = int(np.floor(px)), int(np.floor(py))
+    cell = phase[y : y + 2, x : x + 2]
+    if np.isfinite(cell).all() and np.ptp(cell) <= limit + 4 * sigma[y, x]:
+        across = np.array([1 - (px - x), px - x])
+        return float(np.array([1 - (py - y), py - y]) @ cell @ across)
+    x, y = int(np.floor(px + 0.5)), int(np.floor(py + 0.5))
+    padded = np.full((3, 3), np.nan)
+    for j in range(max(y - 1, 0), min(y + 2, h)):
+        for i in range(max(x - 1, 0), min(x + 2, w)):
+            padded[j - y + 1, i - x + 1] = phase[j, i]
+    here = padded[1, 1]
+
+    def change(before: float, after: float) -> float:
+        steps = [d for d in (after - here, here - before) if abs(d) <= limit]
+        return steps[0] if steps else np.nan
+
+    along, down = change(*padded[1, ::2]), change(*padded[::2, 1])
+    return float(here + along * (px - x) + (0.0 if np.isnan(down) else down) * (py - y))
 
 
 def _check_size(left: PhaseMap, right: PhaseMap, calibration: StereoCalibration) -> None:

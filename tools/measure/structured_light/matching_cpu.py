@@ -9,7 +9,7 @@ import numpy as np
 
 from .geometry import distort, undistort
 
-__all__ = ["lonely_pixels", "match_pixels", "phase_index", "triangulate"]
+__all__ = ["lonely_pixels", "match_pixels", "phase_index", "sample", "triangulate"]
 
 _FAST = {"contract", "arcp", "nsz"}  # NaN keeps its meaning
 
@@ -24,9 +24,22 @@ def _right_pixel(lens, back, u, v):
 
 
 @numba.njit(cache=True)
-def _sample(phase, sigma, px, py, limit):
-    """Phase at a place between pixels; NaN off the image, next to a masked pixel, or where the four differ by more than `limit`
-    and their noise explain.
+def _slope(here, before, after, limit):
+    """Change of phase per pixel at a border, from the neighbour that is there; NaN where neither is."""
+    if abs(after - here) <= limit:
+        return after - here
+    if abs(here - before) <= limit:
+        return here - before
+    return math.nan
+
+
+@numba.njit(cache=True)
+def sample(phase, sigma, px, py, limit):
+    """Phase at a place between pixels, NaN off the image.
+
+    Bilinear where the four pixels around are there and differ by no more than `limit` and their noise explain. At a border (of a hole,
+    of the part) a valid pixel speaks for its own square: up to half a pixel beyond its centre the phase is continued along its row and
+    column. Without that every border would recede by half a pixel, and every hole grow.
     """
     h, w = phase.shape
     if not (px >= 0.0 and py >= 0.0 and px < w - 1 and py < h - 1):
@@ -36,9 +49,25 @@ def _sample(phase, sigma, px, py, limit):
     a, b, c, d = phase[y, x], phase[y, x + 1], phase[y + 1, x], phase[y + 1, x + 1]
     low = min(min(a, b), min(c, d))
     high = max(max(a, b), max(c, d))
-    if not (high - low <= limit + 4.0 * sigma[y, x]):
+    if high - low <= limit + 4.0 * sigma[y, x]:
+        value = (a * (1 - fx) + b * fx) * (1 - fy) + (c * (1 - fx) + d * fx) * fy
+        if not math.isnan(value):  # min and max may pass over a NaN
+            return value
+    x, y = int(px + 0.5), int(py + 0.5)
+    here = phase[y, x]
+    if math.isnan(here):
         return math.nan
-    return (a * (1 - fx) + b * fx) * (1 - fy) + (c * (1 - fx) + d * fx) * fy  # NaN if any of the four is
+    left = phase[y, x - 1] if x > 0 else math.nan
+    right = phase[y, x + 1] if x < w - 1 else math.nan
+    along = _slope(here, left, right, limit)
+    if math.isnan(along):
+        return math.nan
+    above = phase[y - 1, x] if y > 0 else math.nan
+    below = phase[y + 1, x] if y < h - 1 else math.nan
+    down = _slope(here, above, below, limit)
+    if math.isnan(down):
+        down = 0.0
+    return here + along * (px - x) + down * (py - y)
 
 
 @numba.njit(cache=True, fastmath=_FAST)
@@ -104,16 +133,22 @@ def _crossing(phase, sigma, lens, back, u, v, target, step, slope, limit, out):
     """
     sign = 1.0 if slope > 0 else -1.0
     px, py = _right_pixel(lens, back, u, v)
-    here = sign * (_sample(phase, sigma, px, py, limit) - target)
+    here = sign * (sample(phase, sigma, px, py, limit) - target)
     if math.isnan(here):
         return False
     way = -step if here > 0 else step
     a, fa, b, fb = u, here, u, here
-    for _ in range(4):
-        b += way
+    stride = way
+    for _ in range(7):
+        b = a + stride
         px, py = _right_pixel(lens, back, b, v)
-        fb = sign * (_sample(phase, sigma, px, py, limit) - target)
-        if math.isnan(fb) or (fb > 0) != (here > 0):
+        fb = sign * (sample(phase, sigma, px, py, limit) - target)
+        if math.isnan(fb):  # a border: the crossing may lie before it
+            if abs(stride) < 0.2 * step:
+                break
+            stride *= 0.5
+            continue
+        if (fb > 0) != (here > 0):
             break
         a, fa = b, fb
     if math.isnan(fb) or (fb > 0) == (here > 0):
@@ -125,7 +160,7 @@ def _crossing(phase, sigma, lens, back, u, v, target, step, slope, limit, out):
     for i in range(20):
         middle = (a * fb - b * fa) / (fb - fa)
         px, py = _right_pixel(lens, back, middle, v)
-        fm = sign * (_sample(phase, sigma, px, py, limit) - target)
+        fm = sign * (sample(phase, sigma, px, py, limit) - target)
         if math.isnan(fm):
             return False
         if fm > 0:
@@ -142,9 +177,9 @@ def _crossing(phase, sigma, lens, back, u, v, target, step, slope, limit, out):
     # slope over up to 2.5 pixels to either side
     reach, count, total = 2.5 * step, 0.0, 0.0
     px, py = _right_pixel(lens, back, middle + reach, v)
-    after = sign * (_sample(phase, sigma, px, py, limit) - target)
+    after = sign * (sample(phase, sigma, px, py, limit) - target)
     px, py = _right_pixel(lens, back, middle - reach, v)
-    before = sign * (_sample(phase, sigma, px, py, limit) - target)
+    before = sign * (sample(phase, sigma, px, py, limit) - target)
     if not math.isnan(after):
         count += reach
         total += after
@@ -153,9 +188,9 @@ def _crossing(phase, sigma, lens, back, u, v, target, step, slope, limit, out):
         total -= before
     if count == 0.0:
         px, py = _right_pixel(lens, back, low, v)
-        total = -sign * (_sample(phase, sigma, px, py, limit) - target)
+        total = -sign * (sample(phase, sigma, px, py, limit) - target)
         px, py = _right_pixel(lens, back, high, v)
-        total += sign * (_sample(phase, sigma, px, py, limit) - target)
+        total += sign * (sample(phase, sigma, px, py, limit) - target)
         count = high - low
     out[1] = sign * total / count
     return total > 0.05 * abs(slope) * count / step
