@@ -6,7 +6,7 @@ import argparse
 
 from fieldstone.core.errors import UserError
 
-from ...commands.arguments import number, positive_int
+from ...commands.arguments import number, positive_int, whole
 from .common import add_posed, open_posed
 
 __all__ = ["HELP", "NAME", "add_arguments", "run"]
@@ -52,6 +52,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRAMES",
         help="frames of one turn around a single pose (default: 60)",
     )
+    parser.add_argument(
+        "--photo",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="draw it over a photo: the one the result was fitted to, or another of that camera",
+    )
+    parser.add_argument(
+        "--view",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="which camera of the result --photo means (default: 0)",
+    )
+    parser.add_argument(
+        "--frame", type=whole, default=0, metavar="N", help="which frame a picture shows (default: 0)"
+    )
     parser.add_argument("--fps", type=number, metavar="F", help="frames a second (default: the result's)")
 
 
@@ -64,10 +81,32 @@ def run(args: argparse.Namespace) -> int:
     if suffix not in (".png", ".jpg", ".jpeg", ".mp4", ".gif"):
         raise UserError(f"{args.out}: no format {suffix!r}; use .png, .jpg, .mp4 or .gif")
     data, result = open_posed(args)
+    if args.photo is not None:
+        import torch
+
+        from ....render.rasterise.picture import write_picture
+        from ..overlay import overlay
+
+        if suffix in (".mp4", ".gif"):
+            raise UserError(f"{args.out}: --photo makes one picture; use .png or .jpg")
+        image = overlay(
+            data,
+            result,
+            args.result,
+            photo=args.photo or None,
+            view=args.view,
+            frame=args.frame,
+            parts=args.style == "parts",
+        )
+        write_picture(args.out, torch.from_numpy(image))
+        print(args.out)
+        return 0
+    if args.frame >= len(result.pose):
+        raise UserError(f"--frame {args.frame}: there are {len(result.pose)} frames, numbered from 0")
     view = {"style": args.style, "size": args.size, "azimuth": args.azimuth, "elevation": args.elevation}
     if suffix in (".mp4", ".gif"):
         draw_video(args.out, data, result, turn=args.turn, fps=args.fps, **view)
     else:
-        draw(args.out, data, result, **view)
+        draw(args.out, data, result, frame=args.frame, **view)
     print(args.out)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-__all__ = ["NearestOnMesh", "boundary_vertices", "incident_faces", "vertex_normals"]
+__all__ = ["NearestOnMesh", "beyond_opening", "boundary_vertices", "incident_faces", "vertex_normals"]
 
 
 def incident_faces(faces: np.ndarray, count: int) -> np.ndarray:
@@ -24,6 +24,24 @@ def boundary_vertices(faces: np.ndarray) -> np.ndarray:
     edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     unique, counts = np.unique(edges, axis=0, return_counts=True)
     return np.unique(unique[counts == 1])
+
+
+def beyond_opening(
+    vertices: np.ndarray,  # (v, 3)
+    edge: np.ndarray,  # boundary vertices of the model's one opening
+    points: np.ndarray,  # (m, 3)
+    margin: float = 0.003,  # metres inside the opening that count as beyond: a scan's stump is cut off, rounded and closed
+) -> np.ndarray:  # (m,) bool
+    """What of a scan lies past a hand's open wrist: behind the plane of the opening, within two of its radii. Nothing for a closed model."""
+    if len(edge) < 3:
+        return np.zeros(len(points), bool)
+    centre = vertices[edge].mean(0)
+    axis = np.linalg.svd(vertices[edge] - centre, full_matrices=False)[2][2]
+    axis = axis if (vertices.mean(0) - centre) @ axis < 0 else -axis  # out of the hand
+    offset = points - centre
+    along = offset @ axis
+    radius = np.linalg.norm(vertices[edge] - centre, axis=1).max()
+    return (along > -margin) & (np.linalg.norm(offset - along[:, None] * axis, axis=1) < 2 * radius)
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

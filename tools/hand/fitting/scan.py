@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from fieldstone.core.errors import UserError
 
 from ....fields.articulated.model_data import ModelData
-from .closest import NearestOnMesh
+from .closest import NearestOnMesh, beyond_opening, boundary_vertices
 from .fit import Fit, Settings, extras_of, finish, problem_of
 from .initial import kabsch, rest_state
 from .posing import Posing
@@ -135,28 +135,41 @@ def fit_scans(
         state, iterations = solved.state, iterations + solved.iterations
     match(state, posing(state.shape, state.rotations(), state.translation, jacobian=False).points)
     fit = finish(problem, state, forward, iterations)
-    found = [surface_distance(data, posing, state, frame, scan)[0] for frame, scan in enumerate(scans)]
-    distances = np.stack([_padded(d[:, None], most)[:, 0] for d in found])
+    found = [surface_distance(data, posing, state, frame, scan) for frame, scan in enumerate(scans)]
+    distances = np.stack([_padded(d[:, None], most)[:, 0] for d, _ in found])
     inliers = forward.confidence > 0
     left = distances[inliers]
+    own = [distance[belongs] for distance, belongs in found]
+    notes = []
+    for frame, (near, (distance, belongs)) in enumerate(zip(own, found)):
+        prefix = f"frame {frame}: " if len(own) > 1 else ""
+        notes.append(
+            f"{prefix}from scan to surface: mean {near.mean() * 1e3:.3g}, 95 % below {np.percentile(near, 95) * 1e3:.3g} mm"
+            + (
+                f"; {int((~belongs).sum())} of {len(distance)} points lie past the wrist"
+                if not belongs.all()
+                else ""
+            )
+        )
     return replace(
         fit,
         distances=distances,
         inliers=inliers,
         sigma=float(np.sqrt((left**2).mean())) if left.size else np.nan,
+        notes=[*fit.notes, *notes],
     )
 
 
 def surface_distance(
     data: ModelData, posing: Posing, state: State, frame: int, scan: Scan
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances from the scan's points to the model (n,) and from the model's vertices to the scan's points (v,)."""
+    """Distances (n,) from the scan's points to the model's surface, and which of them belong to the model: not past its open wrist."""
     one = state.frames(slice(frame, frame + 1))
-    vertices = posing(one.shape, one.rotations(), one.translation, jacobian=False).points[
-        0, : len(data.template)
-    ]
-    nearest = NearestOnMesh(data.faces, len(data.template), around=6)
-    return nearest(vertices, scan.points)[2], cKDTree(scan.points).query(vertices)[0]
+    points = posing(one.shape, one.rotations(), one.translation, jacobian=False).points
+    vertices = points[0, : len(data.template)]
+    distance = NearestOnMesh(data.faces, len(vertices), around=6)(vertices, scan.points)[2]
+    edge = boundary_vertices(data.faces) if data.layout == "mano" else np.zeros(0, np.int64)
+    return distance, ~beyond_opening(vertices, edge, scan.points)
 
 
 def _padded(rows: np.ndarray, count: int) -> np.ndarray:

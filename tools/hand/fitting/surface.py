@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .closest import NearestOnMesh, boundary_vertices, vertex_normals
+from .closest import NearestOnMesh, beyond_opening, boundary_vertices, vertex_normals
 from .terms import Linearised, Term
 
 __all__ = ["ModelToScan", "ScanToModel", "estimated_normals", "toward"]
@@ -49,8 +49,9 @@ class ScanToModel(Term):
 
     def __post_init__(self) -> None:
         self._nearest = NearestOnMesh(self.faces, self.vertex_count)
+        self._opening = boundary_vertices(self.faces)
         self._edge = np.zeros(self.vertex_count, bool)
-        self._edge[boundary_vertices(self.faces)] = True
+        self._edge[self._opening] = True
         self._there = np.isfinite(self.targets).all(-1)
         self.targets = np.where(self._there[..., None], self.targets, 0.0)
         self.confidence = self._there.astype(np.float64)
@@ -71,6 +72,7 @@ class ScanToModel(Term):
             good = distance < self.gate
             # on the open end all weight lies on edge vertices
             good &= ((bary > 1e-9) & ~self._edge[corners]).any(1)
+            good &= ~beyond_opening(vertices, self._opening, self.targets[frame][there])
             if self.normals is not None:
                 cosine = (smooth * self.normals[frame][there]).sum(1)
                 good &= (cosine if self.signed else np.abs(cosine)) > 0.3
