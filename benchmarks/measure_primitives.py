@@ -138,7 +138,7 @@ def compare(
     for seed in range(seeds):
         points, frame, bound = scene(name, count, share, seed)
         for peer, run in peers.items():
-            if seed < 5 or timings[peer].median * (seed + 1) < 30:
+            if seed < 3 or timings[peer].median * (seed + 1) < 8:
                 errors[peer].append(run(points, frame) / bound)
     result: dict[str, object] = {
         "points": count,
