@@ -68,6 +68,10 @@ class HoleEdge:
     def area(self) -> float:
         return np.pi * self.radius**2 + 4 * self.half_length * self.radius
 
+    @property
+    def perimeter(self) -> float:
+        return 2 * np.pi * self.radius + 4 * self.half_length
+
     def distance(self, points: np.ndarray) -> np.ndarray:  # (n, 2)
         """(n,) signed distance from the outline, positive outside the hole."""
         along, across = self._local(points)
@@ -342,6 +346,6 @@ def _unbiased(edge: HoleEdge, density: float, least: float, fixed_blur: bool) ->
     by_radius, by_blur = _BIAS[
         ("blur known" if fixed_blur else "blur found") + (", slot" if edge.is_slot else "")
     ]
-    gap = 1 / ((2 * np.pi * edge.radius + 4 * edge.half_length) * density)
+    gap = 1 / (edge.perimeter * density)
     grown = float(np.exp(min(-by_blur * gap / edge.blur, 0.5)))
     return replace(edge, radius=edge.radius - by_radius * gap, blur=edge.blur * grown)

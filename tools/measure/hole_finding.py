@@ -14,13 +14,14 @@ from .hole_wall import HoleWall, fit_wall
 
 __all__ = ["FaceHoles", "FoundHole", "holes_of_face"]
 
-_LONG = 0.15  # half length over radius from which on a region may be a slot
+_LONG = 0.15  # half length over radius from which on an outline is a slot's
 _LEAST_WIDTH = 2.5  # cells of material needed around a rim
 _WIDEST = 12.0  # cells of material used around a rim
 _ON_FACE = 3.0  # sigma
 _ABOVE = 4.0  # sigma from which on a point lies above the face
 _FILLED = 0.2  # share of the face's density that makes a region a boss, or gives a hole a floor
 _AGREE = 3.5  # standard deviations within which rim and wall are one circle
+_BLUR_INFORMATION = 0.711  # per point along the edge and blur
 _B_OVER_A = (
     0.5956355968424427 / 0.9031972855611727
 )  # change of the radius per change of a given blur (`hole_edge`)
@@ -96,7 +97,9 @@ def holes_of_face(
     blur, blur_sd, shared = _common_blur(rims)
     for i, rim in enumerate(rims):
         if shared[i]:
-            rims[i] = fit_rim(pieces[i], rim.edge, face.sigma, rooms[i], slot=rim.edge.is_slot, blur=blur)
+            again = fit_rim(pieces[i], rim.edge, face.sigma, rooms[i], slot=rim.edge.is_slot, blur=blur)
+            shared[i] = again.edge.converged
+            rims[i] = again if again.edge.converged else rim
     holes, warnings = [], []
     for region, piece, rim, one in zip(regions, pieces, rims, shared):
         hole = _hole(region, piece, rim, face, grid, walls, unit)
@@ -143,25 +146,35 @@ def _rim(piece: np.ndarray, region: EmptyRegion, sigma: float, room: float, grid
         rim = fit_rim(piece, region, sigma, room, cell=grid.cell, slot=True)
         if rim.edge.converged:
             deviation = np.sqrt(rim.edge.covariance[3, 3])
-            if rim.edge.half_length > max(4 * deviation, 0.03 * rim.edge.radius):
+            if rim.edge.half_length > max(4 * deviation, _LONG * rim.edge.radius):
                 return rim
     rim = fit_rim(piece, region, sigma, room, cell=grid.cell)
     return rim if rim.edge.converged else None
 
 
 def _common_blur(rims: list[Rim | None]) -> tuple[float, float, list[bool]]:
-    """The weighted mean blur and its deviation, of the rims whose own blur agrees with the median's."""
-    known = [rim is not None and 0 < rim.edge.blur_sd < 0.4 * rim.edge.blur for rim in rims]
-    if not any(known):
-        return float("nan"), float("nan"), known
-    blurs = np.array([rim.edge.blur if ok else np.nan for rim, ok in zip(rims, known)])
-    deviations = np.array([rim.edge.blur_sd if ok else np.inf for rim, ok in zip(rims, known)])
-    typical = np.nanmedian(blurs)
-    agree = np.array(known) & (np.abs(blurs - typical) < 3 * np.hypot(deviations, 0.05 * typical))
-    weight = np.where(agree, 1 / deviations**2, 0.0)
-    total = weight.sum()
-    blur = float(np.nansum(weight * np.nan_to_num(blurs)) / total)
-    return blur, float(1 / np.sqrt(total)), [bool(a) and int(agree.sum()) > 1 for a in agree]
+    """The blur that the rims share and its standard deviation; and which of them share it (none where it is too small to be known).
+
+    A rim's own blur has the variance s / (0.711 length density) (`hole_edge`: c - b^2 / a), so rims are weighted by their points along
+    the edge, not by their own estimates, which would favour small ones; those too sharp to have a blur count as zero. A rim that
+    is off by 3.5 deviations keeps its own.
+    """
+    weight = np.array([0.0 if rim is None else rim.edge.perimeter * rim.edge.density for rim in rims])
+    own = np.array([0.0 if rim is None or rim.sharp else rim.edge.blur for rim in rims])
+    agree = weight > 0
+    blur = deviation = float("nan")
+    for _ in range(3):
+        if not agree.any():
+            break
+        total = float(weight[agree].sum())
+        blur = float(weight[agree] @ own[agree]) / total
+        deviation = float(np.sqrt(blur / (_BLUR_INFORMATION * total)))
+        spread = np.sqrt(blur / (_BLUR_INFORMATION * np.maximum(weight, 1e-300)))
+        agree = (weight > 0) & (np.abs(own - blur) < 3.5 * spread)
+    if not agree.any() or not deviation < 0.4 * blur:
+        return float("nan"), float("nan"), [False] * len(rims)
+    several = int(agree.sum()) > 1
+    return blur, deviation, [bool(a) and several for a in agree]
 
 
 def _hole(

@@ -33,6 +33,8 @@ class Rim:
     """By how much the radius was corrected."""
     wall_points: int
     """In the slice that tells it."""
+    sharp: bool = False
+    """The edge is blurred by less than the gaps between its points."""
 
 
 def fit_rim(
@@ -67,11 +69,12 @@ def fit_rim(
             break
         start = replace(edge, blur=max(edge.blur, 0.1 * cell))
         edge = fit_hole_edge(face, start, width, blur=blur)
-    if not edge.converged and blur is None:
+    sharp = blur is None and (not edge.converged or edge.blur < 0.5 / (edge.perimeter * edge.density))
+    if sharp:
         edge = _sharp(face, start, width, 0.5 * sigma if walled else 0.0)
     if not edge.converged or not walled:
-        return Rim(edge, 0.0, 0)
-    return _corrected(edge, points[_slice(points, edge, sigma, 0.0)], sigma)
+        return Rim(edge, 0.0, 0, sharp)
+    return replace(_corrected(edge, points[_slice(points, edge, sigma, 0.0)], sigma), sharp=sharp)
 
 
 def _sharp(face: np.ndarray, start: HoleEdge, width: float, least: float) -> HoleEdge:

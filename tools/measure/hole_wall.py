@@ -18,6 +18,7 @@ _CLEAR = 4.0  # sigma below the face: no point of the face lies there
 _FEWEST = 30  # points of a wall
 _LEAST_ARC = 100.0  # degrees: below, a cylinder's radius says little
 _SECTORS = 36
+_LEANS = 0.8  # scatter about an axis of its own, over that about the normal
 _WIDEST = 1.6  # scatter of a wall's points, over that of the face and the rim together
 _OWN_AXIS = 0.5  # depth over radius from which on the bore is given an axis of its own
 _UP = np.array([0.0, 0.0, 1.0])
@@ -94,12 +95,7 @@ def _bore(points: np.ndarray, rho: np.ndarray, edge: HoleEdge, scatter: float) -
         if len(used)
         else 0.0
     )
-    if (
-        len(used) < _FEWEST
-        or arc < _LEAST_ARC
-        or ring.sigma > _WIDEST * scatter
-        or not np.isfinite(ring.covariance).all()
-    ):
+    if len(used) < _FEWEST or arc < _LEAST_ARC or not np.isfinite(ring.covariance).all():
         return None
     low, high = (float(q) for q in np.quantile(used[:, 2], [0.01, 0.99]))
     found, cylinder = float(ring.frame.sizes[0]), None
@@ -109,6 +105,10 @@ def _bore(points: np.ndarray, rho: np.ndarray, edge: HoleEdge, scatter: float) -
             cylinder = final_fit(PRIMITIVES["cylinder"], near, middle, sigma=ring.sigma)
         except NotMeasurable:
             cylinder = None
+    if cylinder is not None and cylinder.sigma < _LEANS * ring.sigma:
+        return _leaning(near, cylinder, arc, scatter)
+    if ring.sigma > _WIDEST * scatter:
+        return None
     turn = np.eye(3)
     turn[:2, :2] = ring.frame.axes[:2, :2].T  # from the fit's own x and y to u and v
     return Bore(
@@ -116,6 +116,29 @@ def _bore(points: np.ndarray, rho: np.ndarray, edge: HoleEdge, scatter: float) -
         radius=found,
         covariance=turn @ ring.covariance @ turn.T,
         sigma=ring.sigma,
+        depth=(low, high),
+        arc_deg=arc,
+        n_used=len(used),
+        cylinder=cylinder,
+    )
+
+
+def _leaning(near: np.ndarray, cylinder: Estimate, arc: float, scatter: float) -> Bore | None:
+    """A bore whose axis leans so much that about the normal it is no cylinder: its centre is where the axis meets the face."""
+    if cylinder.sigma > _WIDEST * scatter:
+        return None
+    origin, axis = cylinder.frame.origin, cylinder.frame.axis
+    along = -origin[2] / axis[2]
+    values, jacobians = PRIMITIVES["cylinder"].parameters(cylinder.frame)
+    place = jacobians["axis_point"] + along * jacobians["axis_direction"]
+    rows = np.concatenate([place[:2] - np.outer(axis[:2] / axis[2], place[2]), jacobians["radius"]])
+    used = near[cylinder.sides.inside]
+    low, high = (float(q) for q in np.quantile(used[:, 2], [0.01, 0.99]))
+    return Bore(
+        centre=(origin + along * axis)[:2],
+        radius=float(values["radius"]),
+        covariance=rows @ cylinder.covariance @ rows.T,
+        sigma=cylinder.sigma,
         depth=(low, high),
         arc_deg=arc,
         n_used=len(used),

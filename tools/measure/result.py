@@ -50,8 +50,10 @@ class Measurement:
     """(n_total,) bool: the points used. Not part of the JSON."""
 
     def __getitem__(self, name: str):
-        """A parameter; vectors as float64 arrays."""
+        """A parameter; vectors as float64 arrays, lists of features as they are."""
         value = self.parameters[name]
+        if isinstance(value, list | tuple) and value and isinstance(value[0], dict | str):
+            return value
         return np.asarray(value, np.float64) if isinstance(value, list | tuple | np.ndarray) else value
 
     def indices(self, name: str) -> list[int]:

@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 
-__all__ = ["cast_rays", "disc_height", "in_plane", "lobes", "thread_excess", "visible_from"]
+__all__ = ["all_in_plane", "cast_rays", "disc_height", "in_plane", "lobes", "thread_excess", "visible_from"]
 
 _ROOT3 = math.sqrt(3.0)
 _POLISH = 12  # steps by the nominal surface's slope: each leaves a few per cent where a ray grazes
@@ -71,6 +71,15 @@ def in_plane(row, cuts, x, y):
         if dx * dx + dy * dy < cuts[i, 4] * cuts[i, 4]:
             return False
     return True
+
+
+@numba.njit(cache=True)
+def all_in_plane(row, cuts, xy):
+    """(n,) bool of points (n, 2)."""
+    out = np.empty(len(xy), np.bool_)
+    for i in range(len(xy)):
+        out[i] = in_plane(row, cuts, xy[i, 0], xy[i, 1])
+    return out
 
 
 @numba.njit(cache=True)

@@ -9,7 +9,7 @@ import numpy as np
 from fieldstone.core.errors import UserError
 
 from ..cloud import Cloud
-from .caster_cpu import disc_height, in_plane, lobes, thread_excess
+from .caster_cpu import all_in_plane, disc_height, lobes, thread_excess
 from .faces import DISC, FRUSTUM, RECTANGLE, Face, face_table
 from .part import Part
 
@@ -136,7 +136,7 @@ def _plane_candidates(face: Face, table, n: int, rng: np.random.Generator) -> np
     xy = np.column_stack([r * np.cos(angle), r * np.sin(angle)])
     if not face.cuts:
         return xy
-    return xy[[in_plane(table.rows[0], table.cuts, x, y) for x, y in xy]]
+    return xy[all_in_plane(table.rows[0], table.cuts, xy)]
 
 
 def _accepted(count: int, rng: np.random.Generator, candidates) -> np.ndarray:
