@@ -221,6 +221,8 @@ def render_views(
     output: str = "colour",
     background: str | None = None,
     transform: str | os.PathLike | None = None,
+    motion: str | os.PathLike | None = None,
+    time: float | None = None,
     on_frame: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Renders the scene along a camera path into `out`: .mp4, .gif, or a folder of PNG frames (no suffix).
@@ -229,8 +231,11 @@ def render_views(
     a camera path JSON file, what `fs.orbit` and `fs.spiral` return, or `Cameras` in the source frame.
     frames: how many, for the paths called by name. fps: frames a second, by default the file's, or 30.
     width, height: of the output in pixels; one alone keeps the proportions. output: "colour", "z_depth",
-    "opacity" or "normals". background: "white" or "black"; by default the capture's. transform: nerfstudio's
+    "opacity" or "normals". background: "white" or "black"; by default the capture's. time: the moment of a
+    moving scene in [0, 1]; by default frames of the capture show their own, and a made path goes through all.
+    transform: nerfstudio's
     dataparser_transforms.json, when a path file from its viewer is to come back to the source frame.
+    motion: a result of `hand fit` whose poses a trained hand is shown in, over the frames of the path.
     on_frame: called with (done, total). Returns the path of `out`.
     """
     from .rendering import render_path
@@ -250,6 +255,8 @@ def render_views(
         output=output,
         background=background,
         transform=transform,
+        motion=motion,
+        time=time,
         on_frame=on_frame,
     )
     return out
@@ -264,24 +271,29 @@ def export_mesh(
     texture: bool = False,
     faces: int | None = None,
     level: float | str = "auto",
+    time: float | None = None,
     progress: Callable[[str, float], None] | None = None,
 ):
     """The scene's surface as a `trimesh.Trimesh` in the source frame and unit, written to `out` if given.
 
     out: .glb, .ply, .obj or .stl. resolution: cells along the longest side of the scene's core box. method:
     "tsdf" or "marching-cubes". texture: a baked picture instead of vertex colours. faces: reduce to about
-    this many. level: density per source unit of the surface. progress: called with (stage, share done).
+    this many. level: density per source unit of the surface. time: the moment of a moving scene, by default 0.
+    progress: called with (stage, share done).
     `mesh.metadata["fieldstone"]` reports faces, watertightness and more.
     """
     from .mesh import export_mesh as mesh_of
+    from .rendering import at_time
 
     run = _run(run)
     _is_scene(run)
     capture = run.cameras_only
     training = capture.splits.get("train")
     cameras = capture.cameras if training is None or not len(training) else capture.cameras[training]
+    scene = run.scene()
+    at_time(scene, 0.0 if time is None and hasattr(scene, "time") else time)
     return mesh_of(
-        run.scene(),
+        scene,
         out,
         method=method,
         resolution=resolution,

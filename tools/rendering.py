@@ -21,7 +21,7 @@ from .movie import check_target, movie
 from .pictures import OUTPUTS, output_picture
 from .training.run import Run
 
-__all__ = ["PATHS", "PathViews", "path_views", "render_path"]
+__all__ = ["PATHS", "PathViews", "at_time", "path_views", "render_path"]
 
 PATHS = {"orbit": orbit, "spiral": spiral, "interpolate": dataset_path}
 """Paths made from the training cameras, by the name that `--path` takes; "dataset" and files come beside
@@ -100,6 +100,8 @@ def render_path(
     fps: float | None = None,
     output: str = "colour",
     background: str | None = None,
+    motion: str | os.PathLike | None = None,
+    time: float | None = None,
     on_frame: Callable[[int, int], None] | None = None,
     **options: object,
 ) -> None:
@@ -115,11 +117,19 @@ def render_path(
             "or a folder as --out"
         )
     scene = run.scene()
+    if motion is not None:
+        if not hasattr(scene, "show_motion"):
+            raise UserError(f"--motion {motion}: only a run of method hand can be shown in other poses")
+        scene.show_motion(motion)
+    moving = hasattr(scene, "time")
+    at_time(scene, time)
     background = background or run.cameras_only.background
     near = far = None
     total = len(views.cameras)
     with movie(out, views.fps if fps is None else fps) as write:
         for index in range(total):
+            if moving and time is None and views.names is None:
+                scene.time = index / max(total - 1, 1)  # a made path goes once through the motion
             with torch.no_grad():
                 view = scene.render_view(
                     views.cameras, index, background=background, normals=output == "normals"
@@ -131,6 +141,16 @@ def render_path(
             write(output_picture(view, output, near, far), name)
             if on_frame is not None:
                 on_frame(index + 1, total)
+
+
+def at_time(scene, time: float | None) -> None:
+    """Sets the moment that a moving scene shows; None: each frame of the capture its own. `UserError` for a still scene."""
+    if hasattr(scene, "time"):
+        if time is not None and not 0 <= time <= 1:
+            raise UserError(f"--time {time:g}: must lie between 0 and 1")
+        scene.time = time
+    elif time is not None:
+        raise UserError(f"--time {time:g}: the scene does not move; leave it out")
 
 
 def _both_sides(cameras: Cameras, width: int | None, height: int | None) -> tuple[int | None, int | None]:

@@ -31,7 +31,7 @@ def write_mesh_capture(
     generator: np.random.Generator,
     field_of_view: float = 0.6,  # radians
 ) -> None:
-    """Straight-alpha PNGs with a light beside the camera; cameras on a sphere around each pose, all different.
+    """Straight-alpha PNGs with the light at the camera, so that shade depends on the direction of sight alone; cameras on a sphere around each pose, all different.
 
     `time` of a frame is pose / (t - 1). Split "train": `views` of each training pose; "test": `test_views` of each training pose
     and `views` of each test pose. Raises `UserError` for an empty folder name or
@@ -76,6 +76,7 @@ def write_mesh_capture(
                 background=(shade,) * 3,
                 smooth=True,
                 samples=3,
+                light=None,
             )
             for shade in (0.0, 1.0)
         )

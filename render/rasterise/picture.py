@@ -24,6 +24,8 @@ STYLES = ("lambert", "normals", "z-depth", "faces")
 BACKGROUND = (1.0, 1.0, 1.0)
 PLAIN = (0.74, 0.76, 0.80)
 AMBIENT = 0.35
+LIGHT = (-0.45, -0.6, -1.0)
+"""Left of the camera, above and behind it."""
 BAND = 1 << 18
 """Pixels drawn at once: bounds the memory of a picture of any size."""
 
@@ -39,12 +41,14 @@ def picture(
     background: tuple[float, float, float] | Tensor = BACKGROUND,  # or (h, w, 3), to draw over an image
     smooth: bool = False,
     samples: int = 2,
+    light: tuple[float, float, float] | None = LIGHT,
     backend: str = "auto",
 ) -> Tensor:  # (h, w, 3) in [0, 1]
     """A mesh as one sees it from `camera`; both sides of a face are drawn.
 
     - "lambert": a light beside the camera; "normals": 0.5 + 0.5 * normal towards the camera, in camera axes with y up and z back;
       "z-depth": near is bright, over the range seen; "faces": a colour a face.
+    - `light`: where "lambert" has its light, far away, in camera axes (x right, y down, z forward); None: at the camera itself.
     - `smooth`: normals of vertices instead of faces. `samples`: each pixel is the mean of samples^2.
     Raises UserError for an unknown style. Not differentiable.
     """
@@ -71,7 +75,7 @@ def picture(
         elif style == "faces":
             shade = _face_colours(part.face[..., 0])
         else:
-            shade = _lit(part, vertices, faces, fine, normals, colours, style)
+            shade = _lit(part, vertices, faces, fine, normals, colours, style, light)
         alpha = part.mask[..., 0].float()
         shade = torch.where(part.mask, shade, 0).reshape(-1, samples, width, samples, 3).mean((1, 3))
         alpha = alpha.reshape(-1, samples, width, samples).mean((1, 3))[..., None]
@@ -97,6 +101,7 @@ def _lit(
     normals: Tensor | None,
     colours: Tensor | None,
     style: str,
+    light: tuple[float, float, float] | None,
 ) -> Tensor:
     """Shaded colours (h, w, 3)."""
     row = part.face[..., 0].long().clamp_min(0)
@@ -115,10 +120,12 @@ def _lit(
     if style == "normals":
         local = normal @ pose[:3, :3]
         return 0.5 + 0.5 * local * torch.tensor([1.0, -1.0, -1.0], device=local.device)
-    light = torch.nn.functional.normalize(
-        pose[:3, :3] @ torch.tensor([-0.45, -0.6, -1.0], device=pose.device), dim=0
-    )
-    lambert = AMBIENT + (1 - AMBIENT) * (normal @ light).clamp_min(0)
+    if light is None:
+        shine = -(normal * sight).sum(-1)
+    else:
+        toward = pose[:3, :3] @ torch.tensor(light, dtype=pose.dtype, device=pose.device)
+        shine = normal @ torch.nn.functional.normalize(toward, dim=0)
+    lambert = AMBIENT + (1 - AMBIENT) * shine.clamp_min(0)
     if colours is None:
         colour = torch.tensor(PLAIN, device=vertices.device)
     elif len(colours) == len(vertices):

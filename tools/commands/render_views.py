@@ -50,9 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--background", choices=("white", "black"), help="behind the scene (default: the capture's)"
     )
     parser.add_argument(
+        "--time",
+        type=float,
+        metavar="T",
+        help="moment of a moving scene, 0 to 1 (default: a frame's own; made paths go through all)",
+    )
+    parser.add_argument(
         "--transform",
         metavar="FILE",
         help="nerfstudio's dataparser_transforms.json, for a path file that is in the frame of its viewer",
+    )
+    parser.add_argument(
+        "--motion",
+        metavar="RESULT.npz",
+        help="poses for a trained hand (`hand fit` writes such files), shown over the frames of the path",
     )
 
 
@@ -77,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
         downscale=args.downscale,
         output=args.output,
         background=args.background,
+        time=args.time,
         transform=args.transform,
+        motion=args.motion,
         on_frame=on_frame,
     )
     print(out)

@@ -2,7 +2,8 @@
 
 The capture has `hand.npz` beside it (model, shape, one pose per time). Each step takes pixels of one pose; samples near its posed surface
 are taken back to the rest hand (`fields.articulated.deformer`), where one hash grid holds density and colour. Directions are turned
-with them, so that light beside the camera is learned as view dependence. Space that no posed surface is near is never looked at.
+with them: what light at the camera does is learned as view dependence; light that stays in the room is learned as if it were paint,
+and is wrong on fingers that turn away from it. Space that no posed surface is near is never looked at.
 """
 
 from __future__ import annotations
@@ -18,23 +19,16 @@ from torch import Tensor
 from fieldstone.core.errors import UserError
 from fieldstone.core.similarity import Similarity
 
-from ...fields.articulated.deformer import Deformer, PosedSpace
-from ...fields.articulated.geometry import cap, subdivide
-from ...fields.articulated.model import ArticulatedModel
-from ...fields.encodings.spherical_harmonics import spherical_harmonics
 from ...fields.mlp.mlp import resolve_precision
 from ...fields.radiance import RadianceField, RadianceSettings
 from ...render.cameras import Cameras
-from ...render.volume.occupancy import OccupancyGrid
-from ...render.volume.renderer import VolumeRenderer
-from ...render.volume.stepping import Stepping
-from ..hand.result import open_result
 from ..hand.synthetic_capture import MOTION_FILE
 from .field_scene import FieldScene
+from .hand_motion import HandMotion, read_motion
 from .methods import ParameterGroup
 from .pixels import PixelBatch, Pixels
 
-__all__ = ["HandMethod", "HandScene", "HandSettings", "PosedField"]
+__all__ = ["HandMethod", "HandScene", "HandSettings"]
 
 
 @dataclass
@@ -62,46 +56,6 @@ class HandSettings:
     huber: float = 0.1
     deformer: bool = True
     """False: the field lives in the posed frame, for comparison."""
-
-
-class PosedField:
-    """A radiance field seen through one pose: what the renderer calls. Cube coordinates are of the cube around all poses."""
-
-    def __init__(self, field: RadianceField, space: PosedSpace | None, to_rest: Similarity) -> None:
-        self.field, self.space = field, space
-        self.scale = float(to_rest.scale)
-        self.shift = torch.from_numpy(np.asarray(to_rest.translation)).float()
-
-    def _place(self, positions: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.space is None:
-            return positions, None
-        canonical, turn, _ = self.space.to_canonical(positions)
-        return (canonical * self.scale + self.shift).clamp(0, 1), turn
-
-    def look(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.field.look(self._place(positions)[0])
-
-    def density(self, positions: Tensor, condition: None = None) -> Tensor:
-        return self.field.density(self._place(positions)[0])
-
-    def geometry(self, positions: Tensor, encoded: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Density, and features with the turn to the rest hand behind them, which `colour` needs."""
-        place, turn = self._place(positions)
-        density, features = self.field.geometry(place, encoded)
-        if turn is None:
-            turn = torch.eye(3).expand(len(positions), 3, 3)
-        return density, torch.cat((features, turn.flatten(1)), 1)
-
-    def colour(self, directions: Tensor, features: Tensor, ray: Tensor) -> Tensor:
-        features, turn = features[:, :-9], features[:, -9:].detach().unflatten(1, (3, 3))
-        own = (turn @ directions[ray.long()][..., None])[..., 0]
-        own = torch.nn.functional.normalize(own, dim=1)
-        basis = spherical_harmonics(own, self.field.settings.direction_degree)
-        index = torch.arange(len(own), dtype=torch.int32)
-        return torch.sigmoid(self.field.colour_head(features, basis, index))
-
-    def parameters(self):
-        return self.field.parameters()
 
 
 class HandMethod:
@@ -134,12 +88,10 @@ class HandMethod:
             generator=torch.Generator().manual_seed(seed),
         )
         self._pixels: dict[int, Pixels] = {}
-        self._spaces: dict[int, PosedSpace] = {}
-        self._renderers: dict[int, VolumeRenderer] = {}
-        self.motion: dict[str, Tensor] | None = None
+        self.motion: HandMotion | None = None
         motion = Path(capture.folder) / MOTION_FILE
         if motion.exists():
-            self._use_motion(_motion(motion))
+            self._use(read_motion(motion))
 
     def groups(self) -> list[ParameterGroup]:
         options = self.options
@@ -179,12 +131,12 @@ class HandMethod:
         pose, pixels = batch
         count = len(pixels.frame)
         matrices = torch.from_numpy(
-            self.frame.apply_to_poses(self.cameras.camera_to_world.cpu().numpy())
+            self.motion.frame.apply_to_poses(self.cameras.camera_to_world.cpu().numpy())
         ).float()[pixels.frame]
         directions = torch.einsum("nij,nj->ni", matrices[:, :3, :3], pixels.directions)
         jitter = torch.rand(count, generator=self.generator)
-        field = self.posed_field(pose)
-        seen, samples, marched = self.renderer(pose).train(
+        field = self.motion.posed_field(pose)
+        seen, samples, marched = self.motion.renderer(pose).train(
             matrices[:, :3, 3].contiguous(), directions, jitter, field.geometry, field.colour, field.look
         )
         behind = torch.rand(count, 3, generator=self.generator)
@@ -203,7 +155,8 @@ class HandMethod:
         tensors = {f"field.{name}": value.detach() for name, value in self.field.state_dict().items()}
         tensors["generator"] = self.generator.get_state()
         # the motion goes along, so that a run renders where its capture is not
-        return tensors | {f"motion.{name}": value for name, value in (self.motion or {}).items()}
+        arrays = {} if self.motion is None else self.motion.arrays
+        return tensors | {f"motion.{name}": value for name, value in arrays.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
@@ -212,45 +165,26 @@ class HandMethod:
         self.field.load_state_dict(part("field."))
         self.generator.set_state(state["generator"].cpu())
         if part("motion."):
-            self._use_motion(part("motion."))
+            self._use(part("motion."))
 
     def scene(self) -> HandScene:
         return HandScene(self)
 
-    def posed_field(self, pose: int) -> PosedField:
-        """The field as pose number `pose` shows it."""
-        return PosedField(self.field, self.space(pose) if self.options.deformer else None, self.to_rest)
-
-    def space(self, pose: int) -> PosedSpace:
-        """The table of a pose, made when first asked for."""
-        if pose not in self._spaces:
-            self._spaces[pose] = self.deformer.pose(
-                self._rest[pose],
-                self._skinning[pose],
-                low=torch.zeros(3),
-                side=1.0,
-                resolution=self.options.resolution,
-                reach=self.options.reach_mm * 1e-3 * self.frame.scale,
-            )
-        return self._spaces[pose]
-
-    def renderer(self, pose: int) -> VolumeRenderer:
-        """Marches only through cells near the surface of a pose."""
-        if pose not in self._renderers:
-            occupancy = OccupancyGrid(self.options.resolution, 1)
-            near = self.space(pose).occupied[None]
-            occupancy.load_state({"values": near.float(), "cells": near})
-            self._renderers[pose] = VolumeRenderer(
-                occupancy,
-                Stepping(math.sqrt(3) / self.options.steps_across),
-                0.0,
-                backend="reference" if self.options.backend == "reference" else "auto",
-            )
-        return self._renderers[pose]
+    def _use(self, arrays: dict[str, Tensor]) -> None:
+        options = self.options
+        self.motion = HandMotion(
+            arrays,
+            self.field,
+            reach=options.reach_mm * 1e-3,
+            resolution=options.resolution,
+            steps_across=options.steps_across,
+            deformer=options.deformer,
+            backend="reference" if options.backend == "reference" else "auto",
+        )
 
     def _pose_of(self, frames: np.ndarray) -> np.ndarray:
         """Number of the pose that each frame shows, from its time."""
-        count = len(self.motion["skinning"])
+        count = len(self.motion)
         if self.capture.times is None:
             if count > 1:
                 raise UserError(
@@ -263,88 +197,61 @@ class HandMethod:
             .clip(0, count - 1)
         )
 
-    def _use_motion(self, motion: dict[str, Tensor]) -> None:
-        """Cube around all poses, cube around the rest hand, and the deformer between them, in coordinates of the first."""
-        self.motion = motion
-        skinning, rest = motion["skinning"], motion["rest"]
-        posed = torch.stack(
-            [((motion["weights"] @ s[:, :3].flatten(1)).unflatten(-1, (3, 4)) @ _with_one(r)[..., None])[..., 0]
-             for s, r in zip(skinning, rest)]
-        )  # fmt: skip
-        margin = 2 * self.options.reach_mm * 1e-3
-        self.frame = _cube(posed.reshape(-1, 3), margin)
-        rest_cube = _cube(motion["canonical"], 2 * margin)
-        # lengths in cube coordinates, so that marching, tables and transforms share them
-        scale, shift = self.frame.scale, torch.from_numpy(self.frame.translation).float()
-        moved = skinning[:, :, :3].clone()
-        moved[..., 3] = scale * moved[..., 3] + shift - (moved[..., :3] @ shift[:, None])[..., 0]
-        self._skinning, self._rest = moved, rest * scale + shift
-        self.deformer = Deformer(motion["canonical"] * scale + shift, motion["weights"], apart=0.012 * scale)
-        self.to_rest = self.frame.inverse().then(rest_cube)
-        self._spaces.clear()
-        self._renderers.clear()
-
 
 class HandScene(FieldScene):
     """A trained hand as renderers and evaluation see it: a frame of the capture is shown in its pose.
 
-    A camera that is not one of the capture's shows the pose `pose`, which may be set (the first test frame's to begin with).
+    A camera that is not one of the capture's shows the pose `pose`, which may be set (the first test frame's to begin with); after
+    `show_motion`, the frames of a path show the poses of that motion.
     """
 
     def __init__(self, method: HandMethod) -> None:
         self.method = method
         self.pose: int | None = None
+        self.shown: HandMotion | None = None
         capture = method.capture
         self._known = capture.cameras.camera_to_world.cpu()
         super().__init__(method.field, None, Similarity.identity(), background=capture.background)
 
+    def show_motion(self, path: str | Path) -> int:
+        """Poses to show instead of the capture's, from a file as `hand fit` writes it; its shape is not used, the hand keeps its own.
+
+        Returns how many there are. Raises `UserError` for a file that is none, or is of another model.
+        """
+        own = self._motion()
+        if "shape" not in own.arrays:
+            raise UserError("this run does not know its hand's shape; train it again to show other motions")
+        self.shown = own.with_arrays(read_motion(path, own.arrays["shape"].numpy()))
+        if self.shown.arrays["canonical"].shape != own.arrays["canonical"].shape:
+            self.shown = None
+            raise UserError(f"{path}: its model is not the one that this run's hand has")
+        return len(self.shown)
+
+    def _motion(self) -> HandMotion:
+        if self.method.motion is None:
+            raise UserError(f"{self.method.capture.folder}: no {MOTION_FILE} and no poses in the checkpoint")
+        return self.method.motion
+
     def render_view(self, cameras: Cameras, index: int, **options: object) -> dict[str, Tensor]:
-        method, capture = self.method, self.method.capture
-        if method.motion is None:
-            raise UserError(f"{capture.folder}: no {MOTION_FILE} and no poses in the checkpoint")
-        frame = index if len(cameras) == len(self._known) else None
-        if frame is None or not torch.equal(cameras.camera_to_world[index].cpu(), self._known[frame]):
-            same = (self._known - cameras.camera_to_world[index].cpu()).abs().amax((1, 2)) < 1e-9
-            frame = int(same.nonzero()[0]) if same.any() else None
-        pose = self.pose
-        if frame is not None and pose is None:
-            pose = int(method._pose_of(np.array([frame]))[0])
-        elif pose is None:
-            first = capture.splits.get("test", method.train_split)
-            pose = int(method._pose_of(np.asarray(first)[:1])[0])
-        self.field, self.renderer, self.frame = method.posed_field(pose), method.renderer(pose), method.frame
+        motion = self.shown or self._motion()
+        pose = (
+            self.pose if self.shown is None else round(index * (len(motion) - 1) / max(len(cameras) - 1, 1))
+        )
+        if pose is None:
+            pose = int(self.method._pose_of(self._frames_like(cameras, index))[0])
+        self.field, self.renderer = motion.posed_field(pose), motion.renderer(pose)
+        self.frame = motion.frame
         return super().render_view(cameras, index, **options)
 
-
-def _with_one(points: Tensor) -> Tensor:
-    return torch.cat((points, torch.ones_like(points[:, :1])), 1)
-
-
-def _cube(points: Tensor, margin: float) -> Similarity:
-    """The smallest axis-aligned cube around points and a margin, to [0, 1]^3."""
-    low, high = points.amin(0).double().numpy() - margin, points.amax(0).double().numpy() + margin
-    side = float((high - low).max())
-    centre = (low + high) / 2
-    return Similarity(1 / side, np.eye(3), 0.5 - centre / side)
-
-
-def _motion(path: Path) -> dict[str, Tensor]:
-    """Rest hand, weights, and per pose the corrected rest vertices and skinning transforms, of a hand refined once."""
-    data, result = open_result(str(path))
-    model = ArticulatedModel(subdivide(cap(data), 1), dtype=torch.float64)
-    identity = model.identity(torch.from_numpy(result.shape))
-    posed = model(
-        identity=identity,
-        pose=torch.from_numpy(result.pose),
-        translation=torch.from_numpy(result.translation),
-        pose_format="axis_angle",
-    )
-    return {
-        "canonical": identity.vertices[0].float(),
-        "weights": model.weights.float(),
-        "rest": posed.rest_vertices.expand(len(result.pose), -1, -1).float().contiguous(),
-        "skinning": posed.skinning[:, :, :3].float().contiguous(),
-    }
+    def _frames_like(self, cameras: Cameras, index: int) -> np.ndarray:
+        """(1,) the capture's frame that has this camera; else the first test frame."""
+        given = cameras.camera_to_world[index].cpu()
+        if len(cameras) == len(self._known) and torch.equal(given, self._known[index]):
+            return np.array([index])
+        same = (self._known - given).abs().amax((1, 2)) < 1e-9
+        if same.any():
+            return same.nonzero()[0].numpy()
+        return np.asarray(self.method.capture.splits.get("test", self.method.train_split))[:1]
 
 
 def _options(settings: dict) -> HandSettings:

@@ -77,6 +77,23 @@ def test_bvh_has_our_joints(result, tmp_path):
     assert abs(motion.frames_per_second - 25) < 1e-3
 
 
+def test_the_json_skeleton_says_what_the_model_says(result, tmp_path):
+    import torch
+
+    from fieldstone.fields.articulated import ArticulatedModel
+
+    assert main(["hand", "export", str(result), "--out", str(tmp_path / "a.json")]) == 0
+    found, given = json.loads((tmp_path / "a.json").read_text()), example_motion(4)
+    model = ArticulatedModel(built_in("hand"), dtype=torch.float64)
+    posed = model(*(torch.from_numpy(x) for x in (given.shape, given.pose, given.translation)))
+    assert found["joint_names"] == list(model.joint_names) and found["parents"] == list(model.parents)
+    assert np.allclose([frame["joints"] for frame in found["frames"]], posed.joints.numpy(), atol=1e-12)
+    assert np.allclose(
+        [frame["transforms"] for frame in found["frames"]], posed.transforms.numpy(), atol=1e-12
+    )
+    assert np.allclose(found["rest_joints"], posed.rest_joints[0].numpy(), atol=1e-12)
+
+
 def test_pictures(result, tmp_path):
     from PIL import Image
 
