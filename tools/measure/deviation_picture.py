@@ -104,9 +104,11 @@ def _map(u, v, deviation, labels, equal: bool, unit: str) -> str:
 
 
 def _histogram(deviation: np.ndarray, measurement: Measurement, unit: str) -> str:
-    edges = np.linspace(
-        float(deviation.min()), float(deviation.max()) + 1e-300, min(80, max(12, len(deviation) // 40)) + 1
-    )
+    low, high = (float(v) for v in np.percentile(deviation, [0.05, 99.95]))
+    room = 0.15 * (high - low)
+    low, high = max(low - room, float(deviation.min())), min(high + room, float(deviation.max()))
+    outside = int(((deviation < low) | (deviation > high)).sum())
+    edges = np.linspace(low, high, min(80, max(12, len(deviation) // 40)) + 1)
     if edges[0] == edges[-1]:
         edges = np.linspace(edges[0] - 0.5e-9, edges[0] + 0.5e-9, 13)
     counts, _ = np.histogram(deviation, edges)
@@ -133,6 +135,8 @@ def _histogram(deviation: np.ndarray, measurement: Measurement, unit: str) -> st
         drawing.note(
             f"red: normal distribution of sigma {sigma:.3g} {unit}; rms {measurement.rms:.3g} {unit}"
         )
+    if outside:
+        drawing.note(f"{outside} points lie outside the picture")
     return drawing.to_svg()
 
 
