@@ -109,6 +109,13 @@ class ArticulatedModel:
         self.joint_names, self.layout, self.side = data.joint_names, data.layout, data.side
         self.pca = PosePca(self.pose_components, self.pose_mean, data.layout, components)
         self._no_correctives = not data.pose_correctives.any()
+        self._parents = np.array(self.parents, np.int64)
+        # weights that sum to 1 let the translation ride along with the transforms
+        self._quick_kind = (
+            dtype == torch.float32
+            and self.device.type == "cpu"
+            and bool(np.abs(data.weights.sum(1) - 1).max() < 1e-6)
+        )
 
     @classmethod
     def load(
@@ -223,7 +230,11 @@ class ArticulatedModel:
         if identity is not None and shape is not None:
             raise UserError("give shape or identity, not both")
         betas = self._betas(shape) if identity is None else None
-        if pose is None:
+        quick = self._is_quick(backend or self.backend, shape, pose, translation, identity)
+        rotations = self._quick_rotations(pose, pose_format) if quick else None
+        if rotations is not None:
+            pass
+        elif pose is None:
             rotations = torch.eye(3, dtype=self.dtype, device=self.device).expand(1, self.joint_count, 3, 3)
         elif pose_format == "anatomical":
             rest_joints = self._rest_joints(betas) if identity is None else identity.joints
@@ -254,26 +265,83 @@ class ArticulatedModel:
             raise UserError(
                 f"identity holds {len(rest_joints)} bodies: pose it with a flat batch, found {tuple(lead)}"
             )
-        transforms = forward_kinematics(rotations, rest_joints, self.parents)
-        skinning = skinning_transforms(transforms, rest_joints)
         vertices = rest = None
         if not skeleton_only:
             rest = self._rest_vertices(betas, identity, rotations)
+        flat = None if move is None else move.expand(*lead, 3).reshape(batch, 1, 3)
+        if quick:
+            from . import kinematics_cpu
+
+            transforms, skinning = kinematics_cpu.chain(
+                rotations, rest_joints, None if flat is None else flat[:, 0], self._parents
+            )
+            if rest is not None:
+                vertices = skin(rest, skinning[:, :, :3], self.weights, backend=backend or self.backend)
+            return self._posed(lead, vertices, transforms, skinning, rotations, rest, rest_joints)
+        transforms = forward_kinematics(rotations, rest_joints, self.parents)
+        skinning = skinning_transforms(transforms, rest_joints)
+        if rest is not None:
             vertices = skin(rest, skinning, self.weights, backend=backend or self.backend)
-        if move is not None:
-            flat = move.expand(*lead, 3).reshape(batch, 1, 3)
+        if flat is not None:
             vertices = None if vertices is None else vertices + flat
             shift = torch.cat((torch.zeros_like(flat).expand(-1, 3, -1), flat), 1).transpose(1, 2)[:, None]
             transforms, skinning = transforms + shift, skinning + shift
-        return Posed(
-            vertices=None if vertices is None else vertices.unflatten(0, lead),
-            joints=transforms[..., 3].unflatten(0, lead),
-            transforms=_homogeneous(transforms).unflatten(0, lead),
-            skinning=_homogeneous(skinning).unflatten(0, lead),
-            rotations=rotations.unflatten(0, lead),
-            rest_vertices=rest if rest is None or len(rest) != batch else rest.unflatten(0, lead),
-            rest_joints=rest_joints if len(rest_joints) != batch else rest_joints.unflatten(0, lead),
+        return self._posed(
+            lead, vertices, _homogeneous(transforms), _homogeneous(skinning), rotations, rest, rest_joints
         )
+
+    @staticmethod
+    def _posed(
+        lead: torch.Size,
+        vertices: Tensor | None,
+        transforms: Tensor,  # (b, j, 4, 4)
+        skinning: Tensor,
+        rotations: Tensor,
+        rest: Tensor | None,
+        rest_joints: Tensor,
+    ) -> Posed:
+        def led(tensor: Tensor | None) -> Tensor | None:
+            flat = tensor is None or len(lead) == 1 or tensor.shape[0] != transforms.shape[0]
+            return tensor if flat else tensor.unflatten(0, lead)
+
+        return Posed(
+            vertices=led(vertices),
+            joints=led(transforms)[..., :3, 3],
+            transforms=led(transforms),
+            skinning=led(skinning),
+            rotations=led(rotations),
+            rest_vertices=led(rest),
+            rest_joints=led(rest_joints),
+        )
+
+    def _is_quick(self, backend: str, *given: object) -> bool:
+        """Whether the compiled pass will do: float32 on the CPU, and no gradient is wanted."""
+        if not self._quick_kind or backend == "reference":
+            return False
+        if not torch.is_grad_enabled():
+            return True
+        flat: list[object] = []
+        for value in given:
+            if isinstance(value, Identity):
+                flat += [value.shape, value.vertices, value.joints]
+            else:
+                flat += list(value.values()) if isinstance(value, Mapping) else [value]
+        return not any(isinstance(value, Tensor) and value.requires_grad for value in flat)
+
+    def _quick_rotations(self, pose: object, pose_format: str | None) -> Tensor | None:
+        """Axis-angles as matrices by the compiled kernel; None where `matrices` has to look more closely."""
+        j = self.joint_count
+        if not isinstance(pose, Tensor) or self.mean == "model" or pose.dtype != torch.float32:
+            return None
+        if pose_format != "axis_angle" and not (pose_format is None and j > 6):
+            return None
+        if pose.shape[-1:] == (3 * j,):
+            pose = pose.reshape(*pose.shape[:-1], j, 3)
+        if pose.shape[-2:] != (j, 3) or pose.numel() == 0 or pose.device != self.device:
+            return None
+        from . import kinematics_cpu
+
+        return kinematics_cpu.rotations(pose)
 
     def joint_set(
         self,

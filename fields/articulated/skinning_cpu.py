@@ -27,21 +27,21 @@ def _skin_piece(task, pieces, all_vertices, all_transforms, columns, active, cou
     sums = np.empty((12, _BLOCK), np.float32)
     for block in range(first, last):
         start = block * _BLOCK
+        # slices from here on: an index that is a sum might be negative, and would be looked at before every load
         size = min(_BLOCK, vertices.shape[0] - start)
-        for e in range(12):
-            for i in range(_BLOCK):
-                sums[e, i] = np.float32(0)
+        sums[:] = np.float32(0)
         for place in range(counts[block]):
             joint = active[block, place]
+            column, motion = columns[joint, start : start + _BLOCK], transforms[joint]
             for e in range(12):
-                value = transforms[joint, e]
+                row, value = sums[e], motion[e]
                 for i in range(_BLOCK):
-                    sums[e, i] += value * columns[joint, start + i]
-        for i in range(size):
-            x, y, z = vertices[start + i, 0], vertices[start + i, 1], vertices[start + i, 2]
-            out[start + i, 0] = sums[0, i] * x + sums[1, i] * y + sums[2, i] * z + sums[3, i]
-            out[start + i, 1] = sums[4, i] * x + sums[5, i] * y + sums[6, i] * z + sums[7, i]
-            out[start + i, 2] = sums[8, i] * x + sums[9, i] * y + sums[10, i] * z + sums[11, i]
+                    row[i] += value * column[i]
+        points, moved = vertices[start : start + size], out[start : start + size]
+        for axis in range(3):
+            a, b, c, d = sums[4 * axis], sums[4 * axis + 1], sums[4 * axis + 2], sums[4 * axis + 3]
+            for i in range(size):
+                moved[i, axis] = a[i] * points[i, 0] + b[i] * points[i, 1] + c[i] * points[i, 2] + d[i]
 
 
 @njit(parallel=True, cache=True)
@@ -71,39 +71,35 @@ def _gradient_body(
     for block in range(active.shape[0]):
         start = block * _BLOCK
         size = min(_BLOCK, vertices.shape[0] - start)
-        for e in range(9):
-            for i in range(_BLOCK):
-                sums[e, i] = np.float32(0)
-        for e in range(12):
-            for i in range(_BLOCK):
-                outer[e, i] = np.float32(0)
-        for i in range(size):
-            x, y, z = vertices[start + i, 0], vertices[start + i, 1], vertices[start + i, 2]
-            for row in range(3):
-                g = gradient[start + i, row]
-                outer[4 * row, i] = g * x
-                outer[4 * row + 1, i] = g * y
-                outer[4 * row + 2, i] = g * z
-                outer[4 * row + 3, i] = g
+        sums[:] = np.float32(0)
+        outer[:] = np.float32(0)
+        points, pulls = vertices[start : start + size], gradient[start : start + size]
+        for axis in range(3):
+            a, b, c, d = outer[4 * axis], outer[4 * axis + 1], outer[4 * axis + 2], outer[4 * axis + 3]
+            for i in range(size):
+                g = pulls[i, axis]
+                a[i] = g * points[i, 0]
+                b[i] = g * points[i, 1]
+                c[i] = g * points[i, 2]
+                d[i] = g
         for place in range(counts[block]):
             joint = active[block, place]
-            for row in range(3):
-                for column in range(3):
-                    value = transforms[joint, 4 * row + column]
+            column, motion = columns[joint, start : start + _BLOCK], transforms[joint]
+            for axis in range(3):
+                for other in range(3):
+                    row, value = sums[3 * axis + other], motion[4 * axis + other]
                     for i in range(_BLOCK):
-                        sums[3 * row + column, i] += value * columns[joint, start + i]
+                        row[i] += value * column[i]
             for e in range(12):
-                total = np.float32(0)
+                row, total = outer[e], np.float32(0)
                 for i in range(_BLOCK):
-                    total += outer[e, i] * columns[joint, start + i]
+                    total += row[i] * column[i]
                 d_transforms[joint, e] += total
-        for i in range(size):
-            for column in range(3):
-                d_vertices[start + i, column] = (
-                    sums[column, i] * gradient[start + i, 0]
-                    + sums[3 + column, i] * gradient[start + i, 1]
-                    + sums[6 + column, i] * gradient[start + i, 2]
-                )
+        turned = d_vertices[start : start + size]
+        for other in range(3):
+            a, b, c = sums[other], sums[3 + other], sums[6 + other]
+            for i in range(size):
+                turned[i, other] = a[i] * pulls[i, 0] + b[i] * pulls[i, 1] + c[i] * pulls[i, 2]
 
 
 @njit(parallel=True, cache=True)

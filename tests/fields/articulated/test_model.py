@@ -218,6 +218,28 @@ def test_the_kernel_notices_weights_that_change(mano):
     )
 
 
+@pytest.mark.parametrize("leads", [((), (), ()), ((5,), (1,), (5,)), ((2, 3), (3,), (2, 1))])
+def test_the_compiled_pass_equals_the_differentiable_one(mano, leads):
+    model = ArticulatedModel(mano)
+    generator = torch.Generator().manual_seed(4)
+    shape, pose, move = (torch.randn(*lead, n, generator=generator) for lead, n in zip(leads, (10, 48, 3)))
+    pose[..., :6] *= 1e-4  # the series near zero
+    quick = model(shape, pose, move)
+    slow = model(shape, pose.clone().requires_grad_(), move)
+    plain = model(shape, pose, move, backend="reference")
+    assert not quick.vertices.requires_grad and slow.vertices.requires_grad
+    for name in ("vertices", "joints", "transforms", "skinning", "rotations", "rest_vertices", "rest_joints"):
+        a, b, c = (getattr(posed, name) for posed in (quick, slow, plain))
+        assert a.shape == b.shape == c.shape, name
+        assert torch.allclose(a, b, atol=2e-6) and torch.allclose(a, c, atol=2e-6), name
+    who = model.identity(shape.reshape(-1, 10)[:1])
+    assert torch.allclose(
+        model(identity=who, pose=pose).vertices,
+        model(identity=who, pose=pose, backend="reference").vertices,
+        atol=2e-6,
+    )
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 6))
 def test_any_pose_is_finite_and_rigid_per_joint(mano, seed, size):
