@@ -12,7 +12,7 @@ from ..fitting.posing import Posing
 from ..fitting.state import State
 from .unposing import Rest
 
-__all__ = ["fit_regressor", "move_joints"]
+__all__ = ["fit_regressor", "move_joints", "smooth_joints"]
 
 
 def move_joints(
@@ -51,6 +51,23 @@ def move_joints(
     normal = flat.T @ flat - (cross @ solved[..., 1:]).sum(0) + np.eye(3 * joints) / spread**2
     gradient = flat.T @ residuals.reshape(-1) - (cross @ solved[..., :1]).sum(0)[:, 0]
     return rest.joints[0] - np.linalg.solve(normal, gradient).reshape(joints, 3)
+
+
+def smooth_joints(
+    templates: np.ndarray,  # (u, v, 3)
+    joints: np.ndarray,  # (u, j, 3) as each subject's own meshes have them
+    shapes: int,
+) -> np.ndarray:  # (u, j, 3)
+    """Joints as linear functions of the shape, as the model will have them: what one subject's meshes leave open, the others tell.
+
+    A third as many directions as subjects at most, so that the functions are determined several times over.
+    """
+    count = len(templates)
+    kept = min(shapes, count // 3)
+    centred = (templates - templates.mean(0)).reshape(count, -1)
+    left = np.linalg.svd(centred, full_matrices=False)[0][:, :kept]
+    mean = joints.mean(0)
+    return mean + (left @ (left.T @ (joints - mean).reshape(count, -1))).reshape(joints.shape)
 
 
 def fit_regressor(

@@ -15,9 +15,9 @@ from ..fitting.posing import Posing
 from ..fitting.priors import PosePrior
 from ..fitting.state import State
 from .correctives import corrective_penalty, fit_correctives, pose_features
-from .joints import fit_regressor, move_joints
+from .joints import fit_regressor, move_joints, smooth_joints
 from .shape_space import ShapeSpace, learn_shape_space, shape_metrics
-from .unposing import Rest, fit_poses, spread_vertices, start_poses, straighten, unpose
+from .unposing import Rest, fit_poses, refit_strays, spread_vertices, start_poses, straighten, unpose
 
 __all__ = ["Learned", "LearnSettings", "Registered", "learn"]
 
@@ -186,12 +186,12 @@ def _alternate(
         state = None
     else:
         rest, state, noise = before.rest, before.state, before.noise
-    counts = np.bincount(subjects[train], minlength=u)
+    used, counts = train, np.bincount(subjects[train], minlength=u)
     for turn in range(settings.rounds):
         posing = Posing(data, chosen, 0)
         if settings.regressor and state is not None:
             for subject in np.flatnonzero(counts > 2):
-                rows = np.flatnonzero((subjects == subject) & train)[:40]
+                rows = np.flatnonzero((subjects == subject) & used)[:40]
                 rest.joints[subject] = move_joints(
                     data,
                     vertices[rows][:, chosen],
@@ -200,6 +200,7 @@ def _alternate(
                     state.frames(rows),
                     sigma=max(noise, 2e-4),
                 )
+            rest.joints = smooth_joints(rest.templates, rest.joints, settings.shapes)
         own = Rest(rest.templates[subjects][:, chosen], rest.joints[subjects])
         if state is None:
             palm = data.weights[chosen, 0] > 0.5
@@ -214,6 +215,12 @@ def _alternate(
             sigma=max(noise, 2e-4),
             iterations=25 if turn == 0 and before is None else 8,
         )
+        state, stray = refit_strays(
+            posing, vertices[:, chosen], own, state, prior, subjects, sigma=max(noise, 2e-4), iterations=25
+        )
+        used = train & ~stray
+        used = used if (np.bincount(subjects[used], minlength=u) > 0).all() else train
+        counts = np.bincount(subjects[used], minlength=u)
         unposed = unpose(data, state, rest.joints[subjects], vertices)
         features = pose_features(state.rotations())
         if correctives:
@@ -222,20 +229,21 @@ def _alternate(
                 data.template, data.joints, data.weights, data.parents, _reach(data, settings)
             )
             ridge = (
-                _best_ridge(features, residuals, subjects, penalty, train, settings.ridges)
+                _best_ridge(features, residuals, subjects, penalty, used, settings.ridges)
                 if turn in (0, settings.rounds - 1)
                 else ridge
             )
             data = data.replace(
                 pose_correctives=fit_correctives(
-                    features[train], residuals[train], subjects[train], penalty, ridge
+                    features[used], residuals[used], subjects[used], penalty, ridge
                 )
             )
             flat = data.pose_correctives.reshape(-1, features.shape[1])
             unposed = unposed - (features @ flat.T).reshape(unposed.shape)
-        noise, template_noise = _average(data, rest, unposed, subjects, train, counts)
+        noise, template_noise = _average(data, rest, unposed, subjects, used, counts)
         state = straighten(data, rest, state, subjects, chosen, prior)
-        progress(f"round {turn + 1}: {1e3 * noise:.3f} mm left a coordinate")
+        left_out = f", {int(stray.sum())} meshes left out" if stray.any() else ""
+        progress(f"round {turn + 1}: {1e3 * noise:.3f} mm left a coordinate{left_out}")
         if not settings.regressor or (turn == 0 and before is None):
             rest.joints = np.einsum("jv,uvd->ujd", data.joint_regressor, rest.templates)
         data = data.replace(template=rest.templates.mean(0))

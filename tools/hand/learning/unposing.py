@@ -18,7 +18,17 @@ from ..fitting.priors import PosePrior
 from ..fitting.so3 import log
 from ..fitting.state import State
 
-__all__ = ["Rest", "carry", "fit_poses", "spread_vertices", "start_poses", "straighten", "unpose"]
+__all__ = [
+    "Rest",
+    "carry",
+    "fit_poses",
+    "misfit",
+    "refit_strays",
+    "spread_vertices",
+    "start_poses",
+    "straighten",
+    "unpose",
+]
 
 _DAMPING = 1e-6
 
@@ -122,6 +132,66 @@ def _fit_chunk(
         if better.all() and falls.max(initial=0) < 1e-7:
             break
     return state
+
+
+def misfit(posing: Posing, meshes: np.ndarray, rest: Rest, state: State) -> np.ndarray:
+    """(n,) metres: root of the mean squared distance of each mesh's chosen vertices (n, m, 3) from its posed template."""
+    result = np.empty(len(meshes))
+    for first in range(0, len(meshes), 64):
+        rows = slice(first, first + 64)
+        part = state.frames(rows)
+        place = rest.templates[rows], rest.joints[rows]
+        points = posing(part.shape, part.rotations(), part.translation, False, rest=place).points
+        square = ((points[:, : meshes.shape[1]] - meshes[rows]) ** 2).sum(-1)
+        result[rows] = np.sqrt(square.mean(1))
+    return result
+
+
+def refit_strays(
+    posing: Posing,
+    meshes: np.ndarray,  # (n, m, 3)
+    rest: Rest,
+    state: State,
+    prior: PosePrior,
+    subjects: np.ndarray,  # (n,)
+    *,
+    sigma: float,
+    iterations: int,
+    tries: int = 6,
+    limit: float = 1.6,
+) -> tuple[State, np.ndarray]:
+    """Meshes that fit `limit` times worse than the median of all and of their subject try the poses of others, far apart from each other, as starts.
+
+    A step too long may leave a finger folded the wrong way, and no small step leads back. Returns the state and which meshes (n,) bool
+    still fit that badly.
+    """
+    error = misfit(posing, meshes, rest, state)
+    own_median = np.array([np.median(error[subjects == subject]) for subject in subjects])
+    bound = limit * np.maximum(own_median, np.median(error))
+    rows = np.flatnonzero(error > bound)
+    good = np.flatnonzero(error <= bound)
+    if not len(rows) or not len(good):
+        return state, error > bound
+    flat = state.angles[good].reshape(len(good), -1)
+    chosen = [int(np.linalg.norm(flat - flat.mean(0), axis=1).argmin())]
+    while len(chosen) < min(tries, len(good)):
+        apart = np.linalg.norm(flat[:, None] - flat[chosen], axis=2).min(1)
+        chosen.append(int(apart.argmax()))
+    own = Rest(rest.templates[rows], rest.joints[rows])
+    best, least = state.frames(rows), error[rows]
+    for number in good[chosen]:
+        trial = state.frames(rows)
+        trial.angles[:] = state.angles[number]
+        trial = fit_poses(posing, meshes[rows], own, trial, prior, sigma=sigma, iterations=iterations)
+        found = misfit(posing, meshes[rows], own, trial)
+        better = found < least
+        for key in ("root", "angles", "translation"):
+            getattr(best, key)[better] = getattr(trial, key)[better]
+        least = np.where(better, found, least)
+    for key in ("root", "angles", "translation"):
+        getattr(state, key)[rows] = getattr(best, key)
+    error[rows] = least
+    return state, error > bound
 
 
 def carry(
