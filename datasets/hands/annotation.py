@@ -23,7 +23,7 @@ JOINTS21 = (
 )
 """Our order of 21 joints (OpenPose's): wrist, then thumb to pinky, each from its base to its tip."""
 
-READERS = ("freihand", "interhand", "dexycb", "real583")
+READERS = ("freihand", "ho3d", "interhand", "dexycb", "real583")
 """Modules of this folder with FORMAT, LOOKED_FOR, recognise(folder) and read(folder)."""
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from fieldstone.core.errors import UserError
+from fieldstone.core.legacy_pickle import MOST_BYTES, ObjectArray, read_pickle
 
 from .layouts import LAYOUTS, layout_of
-from .legacy_pickle import MOST_BYTES, ObjectArray, read_pickle
 from .model_data import ModelData
 from .model_file import read_npz
 

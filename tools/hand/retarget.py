@@ -29,8 +29,8 @@ __all__ = ["Retargeted", "joint_map", "retarget", "retarget_amass", "retarget_fi
 _SIDED = {
     "hip": ("upleg", "femur", "hip", "thigh", "upperleg"),
     "knee": ("leg", "tibia", "knee", "shin", "lowleg", "calf", "lowerleg"),
-    "ankle": ("foot", "ankle"),
-    "foot": ("toebase", "toes", "toe"),
+    "ankle": ("ankle", "foot"),
+    "foot": ("toebase", "toes", "toe", "foot"),
     "collar": ("clavicle", "collar", "shoulder"),
     "shoulder": ("arm", "humerus", "uparm", "upperarm", "shldr", "shoulder"),
     "elbow": ("forearm", "radius", "elbow", "lowarm", "lowerarm"),

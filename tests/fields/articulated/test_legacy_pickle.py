@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
+from fieldstone.core import legacy_pickle
 from fieldstone.core.errors import UserError
-from fieldstone.fields.articulated import legacy_pickle
-from fieldstone.fields.articulated.legacy_pickle import ObjectArray, Refused, read_pickle
+from fieldstone.core.legacy_pickle import ObjectArray, Refused, read_pickle
 
 from .conftest import legacy_pickle as old_pickle
 from .conftest import mano_dictionary

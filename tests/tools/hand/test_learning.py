@@ -122,7 +122,7 @@ def test_what_is_read_from_a_folder(tmp_path):
     assert [item.subject for item in items] == ["ann", "ben", "cat"]
     assert [item.registered for item in items] == [True, False, False]
     assert np.abs(items[0].vertices - data.template).max() < 1e-6
-    assert len(items[1].vertices) == 778 and len(items[1].faces) == len(data.faces)
+    assert len(items[1].vertices) == 1581 and len(items[1].faces) == len(data.faces)
     assert items[2].scan().signed is False and items[1].scan().signed
 
 
@@ -149,9 +149,9 @@ def test_bad_folders_are_one_line(tmp_path, files, words, capsys):
 
 def test_meshes_of_another_topology_are_told():
     data = built_in("hand")
-    with pytest.raises(UserError, match=r"\(n, 778, 3\).*found \(3, 20, 3\)"):
+    with pytest.raises(UserError, match=r"\(n, 1581, 3\).*found \(3, 20, 3\)"):
         learn(data, Registered(np.zeros((3, 20, 3)), np.arange(3)), rng=np.random.default_rng(0))
-    bad = np.zeros((3, 778, 3))
+    bad = np.zeros((3, 1581, 3))
     bad[1, 5, 0] = np.nan
     with pytest.raises(UserError, match="NaN or infinity in mesh two"):
         learn(
@@ -160,4 +160,4 @@ def test_meshes_of_another_topology_are_told():
             rng=np.random.default_rng(0),
         )
     with pytest.raises(UserError, match="2 subjects, found 1"):
-        learn(data, Registered(np.zeros((3, 778, 3)), np.zeros(3, int)), rng=np.random.default_rng(0))
+        learn(data, Registered(np.zeros((3, 1581, 3)), np.zeros(3, int)), rng=np.random.default_rng(0))

@@ -81,7 +81,10 @@ def anatomical_axes(data: ModelData, side: str) -> dict[int, np.ndarray]:
 
 
 def hand_limits(data: ModelData, weight: float = 1.0) -> Limits | None:
-    """The limits of all hands of a model; None for a model without fingers."""
+    """The limits of all hands of a model; None for a model without fingers.
+
+    Ranges are widened to what the poses the model was learned from reach: its fingers may bend about axes that are not quite those above.
+    """
     sides = {"mano": (data.side,), "smplh": ("left", "right"), "smplx": ("left", "right")}.get(
         data.layout, ()
     )
@@ -98,7 +101,13 @@ def hand_limits(data: ModelData, weight: float = 1.0) -> Limits | None:
                 rows.append(row)
                 low.append(np.radians(least))
                 high.append(np.radians(most))
-    return Limits(np.array(rows), np.array(low), np.array(high), weight) if rows else None
+    if not rows:
+        return None
+    axes, low, high = np.array(rows), np.array(low), np.array(high)
+    if len(data.pose_coefficients):
+        recorded = (data.pose_mean + data.pose_coefficients @ data.pose_components) @ axes.T
+        low, high = np.minimum(low, recorded.min(0)), np.maximum(high, recorded.max(0))
+    return Limits(axes, low, high, weight)
 
 
 def _hand(data: ModelData, side: str) -> tuple[tuple[int, ...], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 
@@ -21,7 +22,7 @@ from .state import State
 from .surface import ModelToScan, ScanToModel
 from .terms import Term
 
-__all__ = ["Scan", "fit_scans", "rigid_score", "surface_distance", "turns_of_a_cube"]
+__all__ = ["Scan", "fit_scans", "rigid_score", "rough_starts", "surface_distance", "turns_of_a_cube"]
 
 _LARGEST = 3.0
 """Metres: a larger scan is not in metres, or not of a person."""
@@ -39,6 +40,8 @@ class Scan:
     """Whether normals point outwards."""
     complete: bool = True
     """Seen from all sides: then the whole model must lie on it. False for depth images."""
+    empty: Callable[[np.ndarray], np.ndarray] | None = None
+    """Which of some points (m, 3) lie where the camera of a depth image saw through; None: not known."""
 
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] != 3 or len(self.points) < 50:
@@ -79,7 +82,7 @@ def fit_scans(
     vertices = len(data.template)
     if start is None:
         mean = pose_prior(data).mean
-        parts = [_start(posing, scan, mean)[1] for scan in scans]
+        parts = [rough_starts(posing, scan, mean)[0][1] for scan in scans]
         start = State(
             parts[0].shape,
             *(np.concatenate([getattr(p, k) for p in parts]) for k in ("root", "angles", "translation")),
@@ -179,15 +182,23 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
 def rigid_score(data: ModelData, scan: Scan) -> float:
     """Metres: how far the best rough fit (a few articulated steps from each likely placement) leaves scan and model apart."""
     posing = Posing(data, None, min(10, data.shape_basis.shape[2]))
-    return _start(posing, scan, pose_prior(data).mean)[0]
+    return rough_starts(posing, scan, pose_prior(data).mean)[0][0]
 
 
-def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> tuple[float, State]:
-    """The best of 24 directions (turned along the scan's principal axes), each with the mean and with the straight pose."""
+def rough_starts(
+    posing: Posing, scan: Scan, mean: np.ndarray, most: int | None = None
+) -> list[tuple[float, State]]:
+    """Scores and states, best first: 24 directions (turned along the scan's principal axes) with the mean and with the straight pose.
+
+    The `most` closest rigid placements get a few articulated steps; the back of a flat hand looks much like its palm. What one camera saw
+    fits in more ways than what was seen from all sides: more are tried.
+    """
+    most = (6 if scan.complete else 16) if most is None else most
     size = 400
     picked = scan.points[:: max(1, len(scan.points) // size)]
     centre = picked.mean(0)
     axes = _principal(picked)
+    tree = cKDTree(picked)
     scores = []
     for pose in (mean, np.zeros_like(mean)):
         base = rest_state(posing, 1, pose)
@@ -198,30 +209,32 @@ def _start(posing: Posing, scan: Scan, mean: np.ndarray) -> tuple[float, State]:
         own = _principal(thin)
         middle = thin.mean(0)
         for turn in turns_of_a_cube():
-            rotation, move = axes @ turn @ own.T, np.zeros(3)
+            rotation = axes @ turn @ own.T
             move = centre - rotation @ middle
             score = np.inf
             for _ in range(12):
                 placed = thin @ rotation.T + move
-                to_scan, near = cKDTree(picked).query(placed)
+                to_scan, near = tree.query(placed)
                 to_model, back = cKDTree(placed).query(picked)
-                score = np.minimum(to_scan, 0.03).mean() + np.minimum(to_model, 0.03).mean()
+                score = (
+                    np.minimum(to_scan, 0.03).mean() * (1.0 if scan.complete else 0.3)
+                    + np.minimum(to_model, 0.03).mean()
+                )
                 source = np.concatenate((thin, thin[back]))
                 target = np.concatenate((picked[near], picked))
                 weight = 1 / (1 + np.concatenate((to_scan, to_model)) ** 2 / 0.015**2) ** 2
+                if not scan.complete:
+                    weight[: len(thin)] *= 0.1
                 rotation, move = kabsch(source, target, weight)
             scores.append((score, pose, rotation, move))
     scores.sort(key=lambda item: item[0])
-    # the closest rigid placements are tried with a few articulated steps; the back of a flat hand looks much like its palm
-    best, found = np.inf, None
-    for _, pose, rotation, move in scores[:6]:
+    found = []
+    for _, pose, rotation, move in scores[:most]:
         base = rest_state(posing, 1, pose)
         root = posing.joint_template[0]
         state = replace(base, root=rotation[None], translation=(rotation @ root + move - root)[None])
-        score, state = _rough(posing, scan, state, mean)
-        if score < best:
-            best, found = score, state
-    return best, found
+        found.append(_rough(posing, scan, state, mean))
+    return sorted(found, key=lambda item: item[0])
 
 
 def _rough(posing: Posing, scan: Scan, state: State, mean: np.ndarray) -> tuple[float, State]:
@@ -257,6 +270,8 @@ def _rough(posing: Posing, scan: Scan, state: State, mean: np.ndarray) -> tuple[
         score += 0.03 * (1 - terms[0].confidence.mean())
     if scan.complete:
         score += np.minimum(cKDTree(scan.points).query(vertices)[0], 0.03).mean()
+    elif scan.empty is not None:
+        score += 0.03 * scan.empty(vertices).mean()
     return float(score + 1e-4 * (problem.pose(state)[0] ** 2).mean()), state
 
 

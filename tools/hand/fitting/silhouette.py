@@ -21,7 +21,8 @@ from ....render.cameras import Cameras
 from ....render.rasterise import fragments
 from .fit import Fit, Settings, extras_of, finish, problem_of
 from .posing import Posing
-from .scan import Scan, fit_scans
+from .priors import pose_prior
+from .scan import Scan, rough_starts
 from .solver import solve
 from .state import State
 from .terms import Linearised, Term
@@ -163,11 +164,9 @@ def fit_silhouettes(
     """
     settings = settings or Settings()
     posing = Posing(data, None, settings.shape_count(data))
-    if start is None:
-        hull = Scan(visual_hull(masks, cameras), complete=True)
-        start = fit_scans(data, [hull], settings, rng=rng).state
+    starts = [start] if start is not None else _starts_in_hull(posing, masks, cameras, rng)
     if settings.shape is not None:
-        start = replace(start, shape=np.asarray(settings.shape, np.float64))
+        starts = [replace(one, shape=np.asarray(settings.shape, np.float64)) for one in starts]
     term = Silhouettes(masks=masks, cameras=cameras, faces=data.faces, vertex_count=len(data.template))
     terms: list[Term] = [term, *more]
     problem = problem_of(data, posing, terms, settings, extras_of(data, posing, settings))
@@ -176,7 +175,13 @@ def fit_silhouettes(
         for each in terms:
             each.match(points)
 
-    state, iterations = start, 0
+    state, iterations = starts[0], 0
+    if (
+        len(starts) > 1
+    ):  # hulls look alike from palm and back: a few steps to the outlines each, then the better overlap
+        term.sigma, term.scale = 8.0, settings.robust
+        ends = [solve(problem, one, iterations=8, tolerance=1e-3, before=match).state for one in starts]
+        state = max(ends, key=lambda end: overlap(data, posing, end, masks, cameras))
     last = 0.5 if settings.sigma is None else settings.sigma
     for sigma, gate, rounds in ((4.0, 40.0, 12), (2.0, 25.0, 12), (1.0, 12.0, 15), (last, 8.0, 20)):
         # neighbouring outline pixels err together: as many independent ones as there are pixels in a finger's width
@@ -192,6 +197,13 @@ def fit_silhouettes(
         sigma=float(np.sqrt((good**2).mean())) if good.size else np.nan,
         notes=[*fit.notes, f"overlap of model and masks (intersection over union): {share:.3f}"],
     )
+
+
+def _starts_in_hull(
+    posing: Posing, masks: list[np.ndarray], cameras: Cameras, rng: np.random.Generator
+) -> list[State]:
+    hull = Scan(visual_hull(masks, cameras), complete=True).thinned(2500, rng)
+    return [state for _, state in rough_starts(posing, hull, pose_prior(posing.data).mean, most=12)[:8]]
 
 
 def overlap(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from fieldstone.core.errors import UserError
 
@@ -94,8 +95,18 @@ def depth_scan(
     pose = camera.camera_to_world[0].numpy()
     points = local @ pose[:3, :3].T + pose[:3, 3]
     normals = toward(points, estimated_normals(points), pose[:3, 3])
+    near = ndimage.binary_dilation(seen, iterations=2)  # an outline is not known better than this
+
+    def empty(places: np.ndarray) -> np.ndarray:
+        at = camera.project(torch.from_numpy(places), torch.zeros(len(places), dtype=torch.long))[0].numpy()
+        inside = np.isfinite(at).all(1) & (at >= 0).all(1) & (at < (width, height)).all(1)
+        x, y = (np.where(inside, at[:, k], 0).astype(int) for k in (0, 1))
+        z = (places - pose[:3, 3]) @ pose[:3, 2]
+        before = seen[y, x] & (z < z_depth[y, x] - 0.01)
+        return inside & (~near[y, x] | before)
+
     try:
-        return Scan(points, normals, signed=True, complete=False)
+        return Scan(points, normals, signed=True, complete=False, empty=empty)
     except UserError as error:
         raise UserError(f"{where}: {error}; is what lies behind the hand set to 0 or masked?") from None
 

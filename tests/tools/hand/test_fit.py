@@ -1,0 +1,189 @@
+"""Fits of every kind of data come near a known truth, and say what they do not know."""
+
+import numpy as np
+import pytest
+import torch
+
+from fieldstone.core.errors import UserError
+from fieldstone.render.cameras import Cameras, look_at
+from fieldstone.render.rasterise import fragments
+from fieldstone.tools.hand.fitting.fit import Settings, fit_keypoints
+from fieldstone.tools.hand.fitting.handedness import handedness, mirrored
+from fieldstone.tools.hand.fitting.pixels import fit_pixels
+from fieldstone.tools.hand.fitting.scan import Scan, fit_scans
+from fieldstone.tools.hand.fitting.silhouette import fit_silhouettes
+from fieldstone.tools.hand.observed.surface_file import depth_scan
+
+from .fitting_truth import Truth
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_exact_keypoints_are_met(seed):
+    truth = Truth(seed)
+    fit = fit_keypoints(truth.data, truth.keypoints, truth.points())
+    assert np.linalg.norm(truth.points(fit.state) - truth.points(), axis=-1).max() < 1e-4
+    assert truth.apart_mm(fit.state) < 0.4  # turns about straight fingers are the prior's guess
+    assert fit.inliers.all() and fit.sigma < 1e-5
+
+
+def test_noise_and_a_fifth_of_outliers():
+    errors = []
+    for seed in range(8):
+        truth = Truth(seed + 20)
+        fit = fit_keypoints(truth.data, truth.keypoints, truth.noisy(0.002, 4))
+        errors.append(truth.apart_mm(fit.state))
+    assert np.mean(errors) < 3.0
+    assert 0.001 < fit.sigma < 0.004
+
+
+def test_what_was_not_seen_is_named():
+    truth = Truth(4)
+    points = truth.noisy(0.0005)
+    points[:, 5:9] = np.nan
+    fit = fit_keypoints(truth.data, truth.keypoints, points)
+    unseen = fit.observability.unseen(0)
+    assert {"index1 x", "index1 y", "index1 z", "index3 z"} <= set(unseen)
+    assert not {"wrist x", "wrist y", "wrist z", "middle1 z", "translation x", "thumb2 z"} & set(unseen)
+    assert any(line.startswith("not seen") and "index1 xyz" in line for line in fit.report())
+
+
+def test_covariance_predicts_the_scatter():
+    """The same hand under fresh noise 40 times: joints' angles scatter by what the covariance says."""
+    truth = Truth(8)
+    settings = Settings(
+        sigma=0.002,
+        robust=np.inf,
+        shape=truth.state.shape,
+        pose_weight=1e-3,
+        limit_weight=0,
+        contact_weight=0,
+    )
+    fits = [fit_keypoints(truth.data, truth.keypoints, truth.noisy(0.002), settings) for _ in range(40)]
+    names = fits[0].observability.names
+    chosen = [names.index(f"{joint} z") for joint in ("index1", "index2", "middle1", "ring1", "pinky1")]
+    steps = np.array([fit.state.angles[0].reshape(-1)[np.array(chosen) - 10 - 3] for fit in fits])
+    told = np.sqrt(np.diagonal(fits[0].observability.covariance[0])[chosen])
+    ratio = steps.std(0) / told
+    assert (ratio > 0.6).all() and (ratio < 1.6).all(), ratio
+
+
+def test_a_sequence_is_one_person_and_smoothing_helps():
+    from scipy.interpolate import CubicSpline
+
+    truth = Truth(9, frames=4)
+    at = np.linspace(0, 3, 24)
+    angles = CubicSpline(np.arange(4), truth.state.angles)(at)
+    state = type(truth.state)(
+        truth.state.shape, np.tile(truth.state.root[:1], (24, 1, 1)), angles, np.zeros((24, 3))
+    )
+    truth.state = state
+    seen = truth.noisy(0.003)
+    seen[11] = np.nan  # a frame that nobody saw
+    smooth = fit_keypoints(truth.data, truth.keypoints, seen, Settings(smooth_angle=0.05))
+    rough = fit_keypoints(truth.data, truth.keypoints, np.delete(seen, 11, 0))
+    assert smooth.state.shape.shape == (10,) and len(smooth.state) == 24
+    bent = np.linalg.norm(truth.points(smooth.state) - truth.points(), axis=-1).mean(1) * 1e3
+    apart = np.linalg.norm(np.delete(truth.points(), 11, 0) - truth.points(rough.state), axis=-1).mean() * 1e3
+    assert np.delete(bent, 11).mean() < apart and bent[11] < 15
+
+
+def test_mirrored_hands_are_called_out_and_right_ones_are_not():
+    for seed in (30, 31, 32):
+        truth = Truth(seed)
+        seen = truth.noisy(0.002, 2)
+        assert not handedness(truth.data, keypoints=truth.keypoints, points=seen).wrong
+        assert handedness(truth.data, keypoints=truth.keypoints, points=mirrored(seen)).wrong
+
+
+def cameras_round(centre, count, size):
+    poses = []
+    for k in range(count):
+        a = 2 * np.pi * k / count + 0.3
+        place = centre + 0.5 * np.array([np.cos(a), 0.45 * (-1) ** k, np.sin(a)])
+        poses.append(torch.as_tensor(look_at(place, centre, np.array([0.0, 1.0, 0.0]))))
+    return Cameras.pinhole(torch.stack(poses), 1.6 * size, size, size)
+
+
+def projected(points, cameras):
+    views = [
+        cameras.project(torch.from_numpy(points), torch.tensor([v]))[0].numpy() for v in range(len(cameras))
+    ]
+    return np.stack(views)[None]
+
+
+def test_pixels_of_three_views_and_of_one():
+    truth = Truth(12)
+    cameras = cameras_round(truth.points()[0].mean(0), 3, 512)
+    pixels = projected(truth.points()[0], cameras) + truth.generator.normal(0, 0.7, (1, 3, 21, 2))
+    pixels[0, 1, 8] += 150
+    fit = fit_pixels(truth.data, truth.keypoints, cameras, pixels)
+    assert truth.apart_mm(fit.state) < 3 and not fit.inliers[0, 21 + 8]
+    one = fit_pixels(
+        truth.data, truth.keypoints, cameras[0], pixels[:, :1], Settings(shape=truth.state.shape)
+    )
+    again = projected(truth.points(one.state)[0], cameras[0])
+    assert (
+        np.linalg.norm(again - pixels[:, :1], axis=-1).mean() < 3
+    )  # what the view saw is met; depth is a guess
+
+
+def test_scan_without_a_start():
+    truth = Truth(13)
+    vertices, faces = truth.vertices()[0], truth.data.faces
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    scan = Scan(corners.mean(1), normals / np.linalg.norm(normals, axis=1, keepdims=True))
+    fit = fit_scans(truth.data, [scan], count=900, rng=np.random.default_rng(0))
+    assert truth.apart_mm(fit.state) < 2.5 and np.nanmean(fit.distances) < 1e-3
+
+
+def test_depth_of_one_view_beside_keypoints():
+    truth = Truth(14)
+    vertices = truth.vertices()[0]
+    camera = cameras_round(vertices.mean(0), 1, 120)
+    found = fragments(torch.from_numpy(vertices), torch.from_numpy(truth.data.faces), camera)
+    z = np.where(found.mask[..., 0].numpy(), found.z_depth[..., 0].numpy(), 0.0).astype(np.float64)
+    start = fit_keypoints(truth.data, truth.keypoints, truth.noisy(0.004))
+    fit = fit_scans(
+        truth.data,
+        [depth_scan(z, camera, "depth")],
+        start=start.state,
+        count=900,
+        rng=np.random.default_rng(0),
+    )
+    assert truth.apart_mm(fit.state) < min(3.0, truth.apart_mm(start.state))
+    assert not fit.observability.unseen(0) or "wrist x" not in fit.observability.unseen(0)
+
+
+def test_masks_from_a_nearby_start():
+    truth = Truth(15)
+    vertices = truth.vertices()[0]
+    cameras = cameras_round(vertices.mean(0), 4, 160)
+    faces = torch.from_numpy(truth.data.faces)
+    masks = [fragments(torch.from_numpy(vertices), faces, cameras[v]).mask[..., 0].numpy() for v in range(4)]
+    step = np.zeros((1, 51))
+    step[0, 3:-3] = truth.generator.normal(0, 0.08, 45)
+    step[0, -3:] = 0.006
+    start = truth.state.moved(0, step)
+    settings = Settings(shape=truth.state.shape)
+    fit = fit_silhouettes(truth.data, masks, cameras, settings, start=start, rng=np.random.default_rng(0))
+    assert truth.apart_mm(fit.state) < 0.5 * truth.apart_mm(start) and truth.apart_mm(fit.state) < 3
+    assert float(fit.notes[-1].split()[-1]) > 0.97
+
+
+def test_a_fit_refuses_what_it_cannot_use():
+    truth = Truth(1)
+    with pytest.raises(UserError, match=r"keypoints: expected \(frames, 21, 3\), found \(1, 20, 3\)"):
+        fit_keypoints(truth.data, truth.keypoints, truth.points()[:, :20])
+    few = truth.points()
+    few[:, 2:] = np.nan
+    with pytest.raises(UserError, match="at least 3 that are seen"):
+        fit_keypoints(truth.data, truth.keypoints, few)
+    with pytest.raises(UserError, match="shape: expected at most 10 numbers, found 11"):
+        fit_keypoints(truth.data, truth.keypoints, truth.points(), Settings(shape=np.zeros(11)))
+    with pytest.raises(UserError, match="components: expected 1 to 45"):
+        fit_keypoints(truth.data, truth.keypoints, truth.points(), Settings(components=60))
+    with pytest.raises(UserError, match="no joint 'elbow'"):
+        fit_keypoints(truth.data, truth.keypoints, truth.points(), Settings(fixed=("elbow",)))
+    with pytest.raises(UserError, match="expected metres, found a box of"):
+        Scan(truth.vertices()[0] * 1000)
