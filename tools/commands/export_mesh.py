@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", type=number, metavar="L", help="density of the surface (default: chosen from views)"
     )
+    parser.add_argument(
+        "--time", type=float, metavar="T", help="moment of a moving scene, 0 to 1 (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         texture=args.texture,
         faces=args.faces,
         level="auto" if args.level is None else args.level,
+        time=args.time,
         progress=progress,
     )
     if sys.stderr.isatty():

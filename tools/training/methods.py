@@ -15,6 +15,8 @@ __all__ = ["METHODS", "Method", "ParameterGroup", "SceneModel", "method_class", 
 
 METHODS: dict[str, str] = {
     "hash-grid": "fieldstone.tools.training.hash_grid:HashGridMethod",
+    "dnmp": "fieldstone.tools.training.dnmp:DnmpMethod",
+    "cam": "fieldstone.tools.training.cam:CamMethod",
     "hand": "fieldstone.tools.training.hand:HandMethod",
     "image": "fieldstone.tools.training.image:ImageMethod",
 }

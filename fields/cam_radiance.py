@@ -1,0 +1,222 @@
+"""A small radiance field with coordinate-aware modulation, still or moving (Lee et al. 2024, sections 4.2 and 4.3).
+
+An encoding (hash grid or frequencies), a density trunk, a colour head. Ours, against the paper's: direction modulates the colour
+head only and norms look at one sample, so density stays a function of position (and time), whatever it is batched with; a moving
+scene warps positions by a small network of place and time (T-NeRF) and modulates the trunk by time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fieldstone.core.errors import UserError
+
+from .activations import truncated_exp
+from .encodings.frequency import frequency_encoding
+from .encodings.hash_grid import HashGrid
+from .encodings.spherical_harmonics import spherical_harmonics
+from .modulation import CamMlp, CoordinateModulation
+from .modulation.presets import sphere_coordinates
+
+__all__ = ["ENCODERS", "MODULATIONS", "CamRadianceField", "CamRadianceSettings"]
+
+ENCODERS = ("hash-grid", "frequency")
+MODULATIONS = ("none", "direction", "position", "time")
+
+_PLACE_OCTAVES, _TIME_OCTAVES = 4, 4
+"""Of the warp's input, T-NeRF's."""
+
+
+@dataclass(frozen=True)
+class CamRadianceSettings:
+    """Sizes of a `CamRadianceField`; plain data."""
+
+    encoder: str = "hash-grid"
+    levels: int = 16
+    features: int = 2
+    log2_table_size: int = 14
+    base_resolution: int = 16
+    finest_resolution: int = 1024
+    octaves: int = 8
+    """Of the frequency encoder, the lowest with one period over the cube."""
+    hidden: int = 64
+    density_layers: int = 1
+    colour_layers: int = 2
+    geometry_features: int = 16
+    direction_degree: int = 4
+    norm: str = "none"
+    """Of density trunk and colour head: "none" or "layer"."""
+    modulation: str = "direction"
+    resolution: tuple[int, ...] = (10, 5)
+    """Nodes of the modulation: azimuth and elevation, or x, y, z (three planes), or time."""
+    moving: bool = False
+    warp_hidden: int = 64
+    warp_layers: int = 3
+
+
+class CamRadianceField(nn.Module):
+    """Density and view-dependent sRGB colour over the cube, and over time in [0, 1] if `settings.moving`.
+
+    `contraction` maps cube coordinates to [0, 1]^3. `time` is the moment that `geometry` and `density` answer for unless they
+    are given one. `UserError` for settings that do not go together.
+    """
+
+    def __init__(
+        self,
+        settings: CamRadianceSettings,
+        *,
+        contraction: Callable[[Tensor], Tensor] | None = None,
+        backend: str = "auto",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _check(settings)
+        self.settings, self.contraction = settings, contraction
+        self.time = 0.0
+        small = {"norm": settings.norm, "backend": backend, "generator": generator}
+        self.grid = None
+        inputs = 3 + 6 * settings.octaves
+        if settings.encoder == "hash-grid":
+            span = settings.finest_resolution / settings.base_resolution
+            growth = math.exp(math.log(span) / (settings.levels - 1)) if settings.levels > 1 else 1.0
+            self.grid = HashGrid(
+                3, settings.levels, settings.features, settings.log2_table_size, settings.base_resolution, growth,
+                backend=backend, generator=generator,
+            )  # fmt: skip
+            inputs = self.grid.output_size
+        of_density = of_colour = None
+        if settings.modulation == "direction":
+            of_colour = CoordinateModulation(
+                settings.colour_layers, settings.resolution, padding=("wrap", "border"), backend=backend
+            )
+        elif settings.modulation == "position":
+            of_density = CoordinateModulation(
+                settings.density_layers, settings.resolution, factors="sum", backend=backend
+            )
+        elif settings.modulation == "time":
+            of_density = CoordinateModulation(settings.density_layers, settings.resolution, backend=backend)
+        self.density_head = CamMlp(
+            inputs, settings.hidden, settings.density_layers, settings.geometry_features,
+            modulation=of_density, **small,
+        )  # fmt: skip
+        self.colour_head = CamMlp(
+            settings.geometry_features + settings.direction_degree**2, settings.hidden, settings.colour_layers, 3,
+            modulation=of_colour, **small,
+        )  # fmt: skip
+        self.warp = None
+        if settings.moving:
+            place = 3 + 6 * _PLACE_OCTAVES
+            self.warp = CamMlp(
+                place + 1 + 2 * _TIME_OCTAVES, settings.warp_hidden, settings.warp_layers, 3,
+                backend=backend, generator=generator,
+            )  # fmt: skip
+            with torch.no_grad():  # a still scene at the start
+                self.warp.weights[-1].mul_(0.01)
+                self.warp.biases[-1].zero_()
+
+    def grid_parameters(self) -> list[nn.Parameter]:
+        """Modulation grids."""
+        heads = (self.density_head, self.colour_head)
+        return [grid for head in heads if head.modulation is not None for grid in head.grid_parameters()]
+
+    def mlp_parameters(self) -> list[nn.Parameter]:
+        """Weights and biases of all networks."""
+        nets = (self.density_head, self.colour_head, *([self.warp] if self.warp is not None else []))
+        return [p for net in nets for p in net.mlp_parameters()]
+
+    def quantise(self, function: Callable[[Tensor], Tensor] | None) -> None:
+        """Sets what weights and modulation grids go through where they are used; see `CamMlp.quantiser`."""
+        for net in (self.density_head, self.colour_head, self.warp):
+            if net is not None:
+                net.quantiser = function
+
+    def geometry(
+        self,
+        positions: Tensor,  # (n, 3) cube coordinates
+        encoded: Tensor | None = None,  # (n, k) of `look` at these positions
+    ) -> tuple[Tensor, Tensor]:  # (n,) density per cube unit, (n, geometry_features)
+        """Density and the features its trunk hands to the colour head. Differentiable."""
+        features = self._trunk(*self._encode(positions, self.time, encoded))
+        return truncated_exp(features[:, 0]), features
+
+    @torch.no_grad()
+    def look(self, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(n,) density without gradients, and the encoding, which `geometry` takes back; None where that needs a gradient."""
+        encoded, inside, time = self._encode(positions, self.time)
+        density = truncated_exp(self._trunk(encoded, inside, time, outputs=1)[:, 0])
+        return density, None if self.warp is not None else encoded
+
+    def density(
+        self,
+        positions: Tensor,  # (n, 3)
+        condition: Tensor | float | None = None,  # (n, 1) or one time in [0, 1]; None: `time`
+    ) -> Tensor:  # (n,) per cube unit
+        """A function of each position (and its time) alone."""
+        time = self.time if condition is None else condition
+        return truncated_exp(self._trunk(*self._encode(positions, time), outputs=1)[:, 0])
+
+    def colour(
+        self,
+        directions: Tensor,  # (r, 3) unit, looking along
+        features: Tensor,  # (n, geometry_features) of `geometry`
+        ray: Tensor,  # (n,) int32, the direction of each sample
+    ) -> Tensor:  # (n, 3) sRGB in (0, 1)
+        """Colour seen along each sample's direction; not differentiable with respect to directions."""
+        basis = spherical_harmonics(directions, self.settings.direction_degree)
+        at = None
+        if self.colour_head.modulation is not None:
+            at = sphere_coordinates(directions.detach())[ray.long()]
+        return torch.sigmoid(self.colour_head(features, at, shared=basis, index=ray))
+
+    def to_json(self) -> dict:
+        return asdict(self.settings)
+
+    def _encode(
+        self, positions: Tensor, time: Tensor | float, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # encoding, place in the unit cube, (n, 1) time
+        inside = self.contraction(positions) if self.contraction is not None else positions
+        moments = None
+        if self.warp is not None:
+            moments = time if isinstance(time, Tensor) else torch.full_like(positions[:, :1], time)
+            place = _with_itself(2 * inside - 1, _PLACE_OCTAVES)
+            inside = inside + self.warp(torch.cat([place, _with_itself(moments, _TIME_OCTAVES)], 1))
+        if self.grid is not None:
+            return self.grid(inside.clamp(0, 1) if self.warp is not None else inside, known), inside, moments
+        encoded = known if known is not None else _with_itself(2 * inside - 1, self.settings.octaves)
+        return encoded, inside, moments
+
+    def _trunk(
+        self, encoded: Tensor, inside: Tensor, time: Tensor | None, outputs: int | None = None
+    ) -> Tensor:
+        at = None
+        if self.density_head.modulation is not None:
+            at = time if self.settings.modulation == "time" else inside
+        return self.density_head(encoded, at, outputs=outputs)
+
+
+def _with_itself(x: Tensor, octaves: int) -> Tensor:
+    """x and its sines and cosines."""
+    return torch.cat([x, frequency_encoding(x, octaves)], dim=1)
+
+
+def _check(settings: CamRadianceSettings) -> None:
+    if settings.encoder not in ENCODERS:
+        raise UserError(f"encoder {settings.encoder!r}: there are {', '.join(ENCODERS)}")
+    if settings.modulation not in MODULATIONS:
+        raise UserError(f"modulation {settings.modulation!r}: there are {', '.join(MODULATIONS)}")
+    if settings.norm not in ("none", "layer"):
+        raise UserError(
+            f"norm {settings.norm!r}: density must not depend on other samples, so there are none and layer"
+        )
+    if settings.modulation == "time" and not settings.moving:
+        raise UserError("modulation time: the capture has no times; use direction, position or none")
+    wanted = {"direction": 2, "position": 3, "time": 1}.get(settings.modulation)
+    if wanted is not None and len(settings.resolution) != wanted:
+        raise UserError(
+            f"modulation_resolution {tuple(settings.resolution)}: modulation {settings.modulation} has {wanted} axes"
+        )

@@ -1,0 +1,193 @@
+"""The method "cam": a small radiance field with coordinate-aware modulation, still or moving, made to be packed.
+
+Everything but the field is method "hash-grid": the shared renderer, occupancy, pixels and loss. A capture with times is learned as a
+T-NeRF whose trunk is modulated by time (Lee et al. 2024, section 4.3): each step looks at one moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...fields.cam_radiance import CamRadianceField, CamRadianceSettings
+from ...fields.quantisation import check_bits, straight_through
+from ...render.cameras import Cameras
+from .field_scene import FieldScene
+from .hash_grid import HashGridMethod, HashGridSettings
+from .methods import ParameterGroup
+from .pixels import PixelBatch, Pixels
+
+__all__ = ["CamMethod", "CamSettings", "MovingScene"]
+
+_RESOLUTIONS = {"direction": (10, 5), "position": (64, 64, 64), "time": (16,), "none": ()}
+
+
+@dataclass
+class CamSettings(HashGridSettings):
+    """Everything the user may set with `--set key=value`; what is not here is as in method hash-grid. None: from the capture."""
+
+    log2_table_size: int = 14
+    encoder: str | None = None
+    """"hash-grid" or "frequency"; None: hash-grid for still scenes, frequency for moving ones."""
+    octaves: int = 8
+    density_layers: int | None = None
+    """None: 1 behind a hash grid, 4 behind frequencies."""
+    head_learning_rate: float | None = None
+    """Of all weights and biases; None: 0.01 behind a hash grid, 0.002 behind frequencies."""
+    samples: int | None = None
+    """A step; None: 49,152 behind a hash grid, 16,384 behind frequencies, where a sample costs more."""
+    occupancy_resolution: int | None = None
+    """None: 128 behind a hash grid, 64 behind frequencies."""
+    colour_layers: int = 2
+    norm: str = "none"
+    modulation: str | None = None
+    """"direction" (colour only), "position", "time" or "none"; None: direction, or time for a moving scene."""
+    modulation_resolution: list[int] | None = None
+    """Nodes along each axis of the modulation; None: 10 x 5, 64 x 64 x 64 as three planes, or 16."""
+    modulation_learning_rate: float | None = None
+    """None: 10 times the heads' for time, 1 time else."""
+    bits: int = 0
+    """Train weights and modulation through this quantisation in the last part of the budget; 0: do not."""
+    quantise_from: float = 0.7
+
+
+class CamMethod(HashGridMethod):
+    """See `methods.Method`."""
+
+    name = "cam"
+    settings_class = CamSettings
+
+    def _make_field(self, warp, seed: int) -> CamRadianceField:
+        options, times = self.options, self.capture.times
+        moving = times is not None and float(np.ptp(times)) > 0
+        defaults = {
+            "encoder": "frequency" if moving else "hash-grid",
+            "modulation": "time" if moving else "direction",
+        }
+        for key, value in defaults.items():
+            if getattr(options, key) is None:
+                setattr(options, key, value)
+        quick = options.encoder == "hash-grid"
+        for key, value in {
+            "head_learning_rate": 1e-2 if quick else 2e-3,
+            "samples": 3 << 14 if quick else 1 << 14,
+            "occupancy_resolution": 128 if quick else 64,
+        }.items():
+            if getattr(options, key) is None:
+                setattr(options, key, value)
+        if options.density_layers is None:
+            options.density_layers = 1 if options.encoder == "hash-grid" else 4
+        if options.modulation_resolution is None:
+            options.modulation_resolution = list(_RESOLUTIONS.get(options.modulation, ()))
+        if options.modulation_learning_rate is None:
+            faster = 10 if options.modulation == "time" else 1
+            options.modulation_learning_rate = faster * options.head_learning_rate
+        if options.bits:
+            check_bits(options.bits)
+        if not isinstance(options.modulation_resolution, (list, tuple)):
+            options.modulation_resolution = [options.modulation_resolution]
+        self.settings = asdict(options)
+        field = CamRadianceField(
+            CamRadianceSettings(
+                encoder=options.encoder,
+                levels=options.levels,
+                features=options.features,
+                log2_table_size=options.log2_table_size,
+                base_resolution=options.base_resolution,
+                finest_resolution=options.finest_resolution,
+                octaves=options.octaves,
+                hidden=options.hidden,
+                density_layers=options.density_layers,
+                colour_layers=options.colour_layers,
+                norm=options.norm,
+                modulation=options.modulation,
+                resolution=tuple(options.modulation_resolution),
+                moving=moving,
+            ),
+            contraction=warp,
+            backend=options.backend,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        self.times = None if not moving else np.asarray(times, np.float32)
+        return field
+
+    def groups(self) -> list[ParameterGroup]:
+        options, field = self.options, self.field
+        groups = []
+        if field.grid is not None:
+            field.grid.table.gradient_in_place = field.warp is None
+            groups.append(ParameterGroup("grid", [field.grid.table], options.learning_rate, sparse=True))
+        groups.append(
+            ParameterGroup(
+                "heads",
+                field.mlp_parameters(),
+                options.head_learning_rate,
+                weight_decay=options.head_weight_decay,
+            )
+        )
+        if field.grid_parameters():
+            groups.append(
+                ParameterGroup("modulation", field.grid_parameters(), options.modulation_learning_rate)
+            )
+        return [*groups, *self.corrections.groups()]
+
+    def before_step(self, step: int, progress: float) -> None:
+        on = self.options.bits and progress >= self.options.quantise_from
+        self.field.quantise(straight_through(self.options.bits) if on else None)
+        super().before_step(step, progress)
+
+    def _density(self, positions: Tensor) -> Tensor:
+        if self.times is None:
+            return self.field.density(positions)
+        # a cell is occupied if anything is in it at any moment: the grid remembers the largest of what it has seen
+        moments = torch.rand(len(positions), 1, generator=self.generator, device=positions.device)
+        return self.field.density(positions, moments)
+
+    def _draw(self, pixels: Pixels) -> PixelBatch:
+        if self.times is None:
+            return super()._draw(pixels)
+        frame = int(torch.randint(len(self.train_split), (1,), generator=self.generator, device=self.device))
+        self.field.time = float(self.times[self.train_split[frame]])
+        return pixels.draw_from(frame, self._rays, self.generator)
+
+    def scene(self) -> FieldScene:
+        scene = super().scene()
+        if self.times is None:
+            return scene
+        return MovingScene(self, scene)
+
+
+class MovingScene(FieldScene):
+    """A field at a moment: a frame of the capture is shown at its own time unless `time` is set."""
+
+    def __init__(self, method: CamMethod, scene: FieldScene) -> None:
+        super().__init__(scene.field, scene.renderer, scene.frame, background=scene.background)
+        self.time: float | None = None
+        self._times = method.times
+        self._poses = method.capture.cameras.camera_to_world.cpu()
+
+    def render_view(self, cameras: Cameras, index: int, **options: object) -> dict[str, Tensor]:
+        self.field.time = self.time if self.time is not None else self._moment(cameras, index)
+        return super().render_view(cameras, index, **options)
+
+    def density(self, points: Tensor | np.ndarray) -> Tensor:
+        self.field.time = self.time or 0.0
+        return super().density(points)
+
+    def colour(self, points: Tensor | np.ndarray, directions: Tensor | np.ndarray) -> Tensor:
+        self.field.time = self.time or 0.0
+        return super().colour(points, directions)
+
+    def _moment(self, cameras: Cameras, index: int) -> float:
+        """The time of the capture's frame that `cameras[index]` is, 0 for any other camera.
+
+        Cameras do not tell frames of a standing camera apart, so the whole capture's cameras keep their numbers.
+        """
+        pose = cameras.camera_to_world[index].cpu()
+        if len(cameras) == len(self._poses) and torch.equal(pose, self._poses[index]):
+            return float(self._times[index])
+        same = torch.nonzero((self._poses - pose).abs().amax((1, 2)) < 1e-9)[:, 0]
+        return float(self._times[same[0]]) if len(same) else 0.0
