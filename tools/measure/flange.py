@@ -89,8 +89,8 @@ def _bore(holes: list[FoundHole]) -> FoundHole | None:
         return None
     largest = max(round_ones, key=lambda hole: hole.radius)
     others = [hole.centre for hole in holes if hole is not largest]
-    if not others:
-        return largest
+    if len(others) < 3:  # too few to tell where their middle is
+        return largest if all(largest.radius > 1.5 * h.radius for h in holes if h is not largest) else None
     off = np.hypot(*(np.mean(others, axis=0) - largest.centre))
     reach = np.median([np.hypot(*(c - largest.centre)) for c in others])
     return (

@@ -61,7 +61,8 @@ def match_holes(
     a = pattern_of(fixed, unit=unit, thread=threads and threads[0], what="the fixed part")
     b = pattern_of(moving, unit=unit, thread=threads and threads[1], what="the moving part")
     facing = b if same_way else _turned(b)
-    found = candidates(facing.places, a.places, b.place_variance(), a.place_variance(), unit or "")
+    radius = float(max(np.median(a.radii), np.median(b.radii)))
+    found = candidates(facing.places, a.places, b.place_variance(), a.place_variance(), unit or "", radius)
     best = found[0]
     equal = [candidate for candidate in found if alike(best, candidate)]
     chosen, how, warnings = _resolved(equal, found, a, facing, key, threads is not None, near_deg, same_way)

@@ -12,7 +12,8 @@ from .match_roll import Pose2, least_squares_pose, offsets
 __all__ = ["Candidate", "alike", "candidates"]
 
 _NEAR = 0.3  # of the least distance between two features: farther apart they are no pair
-_BASES = 6  # pairs of the fixed pattern that are tried
+_PART_OF_RADIUS = 0.5
+_BASES = 4  # pairs of the fixed pattern that are tried
 _FEWEST = 0.6  # share of the smaller pattern that must find a partner
 _DISTINGUISHED = 1e-3  # significance at which one candidate is called better than another
 
@@ -39,6 +40,7 @@ def candidates(
     moving_variance: np.ndarray,  # (m,)
     fixed_variance: np.ndarray,  # (n,)
     unit: str = "",
+    radius: float | None = None,  # of the features: two that lie farther apart than half of it are no pair
 ) -> list[Candidate]:
     """All distinct poses that pair most features, the best first: most pairs, then the least offsets.
 
@@ -46,8 +48,9 @@ def candidates(
     Raises `NotMeasurable` where no pose pairs enough.
     """
     least = min(_least_distance(moving), _least_distance(fixed))
-    reach = _NEAR * least
+    reach = _NEAR * least if radius is None else min(_NEAR * least, _PART_OF_RADIUS * radius)
     found: dict[tuple, Candidate] = {}
+    seen: set[bytes] = set()
     most = 0
     for i, j in _bases(fixed):
         span = fixed[j] - fixed[i]
@@ -56,6 +59,12 @@ def candidates(
         np.fill_diagonal(fits, False)
         for k, other in np.argwhere(fits):
             pose = least_squares_pose(moving[[k, other]], fixed[[i, j]])
+            first = _pairs(pose(moving), fixed, 2 * reach)
+            if first.tobytes() in seen:
+                continue
+            seen.add(first.tobytes())
+            if len(first) >= 2:
+                pose = _fitted(moving, fixed, first, moving_variance, fixed_variance)
             pairs = None
             for _ in range(4):
                 new = _pairs(pose(moving), fixed, reach)

@@ -13,6 +13,7 @@ import numpy as np
 
 __all__ = ["Pose2", "least_squares_pose", "minimax_pose", "offsets", "pose_jacobian", "roll_limits"]
 
+_SETTLED = 1e-8  # radians: a further linearisation would change offsets by its square
 _CUTS = 12  # half-planes per place to begin with
 _TINY = 1e-9  # of the pattern's size: how exactly a distance must hold
 
@@ -75,7 +76,7 @@ def minimax_pose(
             return pose
         new = Pose2(pose.roll + found[2], pose.shift + found[:2])
         # after a turn the linear shift is off by second order: the next round takes it up
-        done = abs(found[2]) < 1e-12
+        done = abs(found[2]) < _SETTLED
         pose = new
         if done:
             break
@@ -98,7 +99,7 @@ def roll_limits(
             if found is None:
                 break
             at = Pose2(at.roll + found[2], at.shift + found[:2])
-            if abs(found[2]) < 1e-10:
+            if abs(found[2]) < _SETTLED:
                 break
         ends.append(at.roll - pose.roll)
     return min(ends), max(ends)
