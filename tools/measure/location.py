@@ -125,7 +125,7 @@ def _placed(points: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _best_placement(ends, nominals, axes, whole, features, free: list[str]) -> np.ndarray:
-    """(3,) shift and turn, zero where not free: least squares in closed form, then minimax."""
+    """(3,) shift and turn, zero where not free: least squares of the middles in closed form, then minimax over a pattern."""
     from scipy.optimize import minimize
 
     centres = np.array([e.mean(axis=0)[:2] for e in ends])
@@ -143,6 +143,8 @@ def _best_placement(ends, nominals, axes, whole, features, free: list[str]) -> n
     for i in (0, 1):
         if _PLANE_FREE[i] in free:
             x[i] = middle[i]
+    if len(ends) == 1:  # its middle lies as near as it can: there is nobody to share with
+        return x
     size = float(np.abs(flat).max()) or 1.0
     unit = np.array([1.0, 1.0, 1.0 / size])[columns]
 

@@ -97,6 +97,8 @@ class Plan:
     """Datum letter to feature name."""
     folder: Path
     """That file names in the plan are relative to."""
+    align: Path | None = None
+    """A cloud or mesh of the part in the frame that the regions are drawn in, in the plan's unit; None: parts lie there already."""
 
 
 def read_plan(path: str | os.PathLike) -> Plan:
@@ -117,7 +119,7 @@ def read_plan(path: str | os.PathLike) -> Plan:
 
 def parse_plan(document: object, where: str = "plan", folder: Path = Path(".")) -> Plan:
     """A plan from plain data. Raises as `read_plan` does."""
-    known = {"unit", "coverage", "features", "datums", "characteristics"}
+    known = {"unit", "coverage", "align", "features", "datums", "characteristics"}
     document = _mapping(document, where, known)
     unit = document.get("unit")
     if not isinstance(unit, str):
@@ -141,7 +143,13 @@ def parse_plan(document: object, where: str = "plan", folder: Path = Path(".")) 
     found = tuple(
         _characteristic(entry, names, f"{where}: characteristics[{i}]") for i, entry in enumerate(entries)
     )
-    return Plan(parse_unit(unit), coverage, features, found, letters, Path(folder))
+    align = document.get("align")
+    if align is not None and not isinstance(align, str):
+        raise UserError(f"{where}: align: {align!r}: the name of a reference cloud or mesh belongs here")
+    folder = Path(folder)
+    return Plan(
+        parse_unit(unit), coverage, features, found, letters, folder, folder / align if align else None
+    )
 
 
 def _feature(name: str, entry: object, where: str) -> FeaturePlan:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fieldstone.core.errors import UserError
 
 from . import fit
+from .align import align
 from .cloud import Cloud
 from .decision import ACCEPT, NOT_MEASURABLE, REJECT, UNDECIDED, decide
 from .errors import NotMeasurable
 from .feature import Feature, feature_of
 from .finding import Finding
 from .form import cylindricity, flatness, roundness, straightness
+from .io import read
 from .location import position
 from .orientation import orientation
 from .plan import Characteristic, FeaturePlan, Plan
@@ -41,6 +45,9 @@ def run_plan(cloud: Cloud, plan: Plan, seed: int = 0) -> Measurement:
         )
     cloud = cloud.to_unit(plan.unit)
     rng = np.random.default_rng(seed)
+    if plan.align is not None:
+        cloud, notes = align(cloud, read(plan.align, unit=plan.unit), rng)
+        cloud = replace(cloud, warnings=(*cloud.warnings, *notes))
     features: dict[str, Feature | NotMeasurable] = {}
     wanted = [name for c in plan.characteristics for name in (*c.features, *c.datums)]
     for name in dict.fromkeys(wanted):

@@ -11,7 +11,16 @@ import yaml
 
 from fieldstone.__main__ import main
 from fieldstone.core.errors import UserError
-from fieldstone.tools.measure import Cloud, fit_circle, fit_cylinder, fit_line, fit_plane, fit_sphere
+from fieldstone.tools.measure import (
+    Cloud,
+    NotMeasurable,
+    fit_circle,
+    fit_cylinder,
+    fit_line,
+    fit_plane,
+    fit_sphere,
+)
+from fieldstone.tools.measure.align import pose_onto
 from fieldstone.tools.measure.datum import datum_frame
 from fieldstone.tools.measure.decision import ACCEPT, NOT_MEASURABLE, REJECT, UNDECIDED, decide, exit_code
 from fieldstone.tools.measure.feature import feature_of
@@ -357,6 +366,35 @@ def test_a_plan_runs_on_many_parts_and_the_exit_code_tells_the_worst(tmp_path, c
         REJECT,
     ]
     assert "bad.npy: reject" in capsys.readouterr().out
+
+
+def test_parts_in_any_pose_are_laid_onto_the_reference_first(tmp_path):
+    rng = np.random.default_rng(3)
+    np.save(tmp_path / "nominal.npy", part(rng, noise=0.0))
+    plan = parse_plan({**PLAN, "align": "nominal.npy"}, folder=tmp_path)
+    upright = run_plan(Cloud.from_points(part(np.random.default_rng(5)), "mm"), parse_plan(PLAN))
+    for seed in range(2):
+        turn = turned(np.random.default_rng(seed))
+        points = part(np.random.default_rng(5)) @ turn.T + np.array([300.0, -20, 55])
+        found = run_plan(Cloud.from_points(points, "mm"), plan)
+        assert found.parameters["verdict"] == ACCEPT
+        for one, other in zip(found.parameters["characteristics"], upright.parameters["characteristics"]):
+            assert one["value"] == pytest.approx(other["value"], abs=max(3 * other["uncertainty"], 1e-4))
+    with pytest.raises(NotMeasurable, match="does not lie on the reference"):
+        run_plan(Cloud.from_points(np.random.default_rng(0).normal(0, 30, (3000, 3)), "mm"), plan)
+    with pytest.raises(UserError, match="align: 5"):
+        parse_plan({**PLAN, "align": 5})
+
+
+def test_a_symmetric_part_is_aligned_with_a_warning():
+    rng = np.random.default_rng(4)
+    sizes = np.array([[20.0, 10, 0], [20, 0, 5], [0, 10, 5]])
+    reference, block = (np.concatenate([rng.uniform(-1, 1, (3000, 3)) * s for s in sizes]) for _ in range(2))
+    turn = turned(rng)
+    pose, warnings = pose_onto(block @ turn.T + np.array([5, 6, 7]), reference, rng)
+    assert any("fits the reference as well when turned by 180 deg" in w for w in warnings)
+    back = (block @ turn.T + np.array([5, 6, 7])) @ pose[:3, :3].T + pose[:3, 3]
+    np.testing.assert_allclose(np.abs(back), np.abs(block), atol=0.1)
 
 
 def test_without_unit_there_is_no_verdict_and_other_units_are_converted(tmp_path, capsys):
