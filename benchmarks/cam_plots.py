@@ -16,6 +16,7 @@ __all__ = ["bars"]
 
 _TITLES = {
     "time": "A moving blob",
+    "time:fast": "A smaller blob, twice as fast",
     "all:astronaut": "Astronaut, 64 x 64, all pixels",
     "all:text": "Text, 64 x 64, all pixels",
     "all:coffee": "Coffee, 64 x 64, all pixels",
