@@ -241,7 +241,7 @@ def _alternate(
             flat = data.pose_correctives.reshape(-1, features.shape[1])
             unposed = unposed - (features @ flat.T).reshape(unposed.shape)
         noise, template_noise = _average(data, rest, unposed, subjects, used, counts)
-        state = straighten(data, rest, state, subjects, chosen, prior)
+        state = straighten(data, rest, state, subjects)
         left_out = f", {int(stray.sum())} meshes left out" if stray.any() else ""
         progress(f"round {turn + 1}: {1e3 * noise:.3f} mm left a coordinate{left_out}")
         if not settings.regressor or (turn == 0 and before is None):

@@ -248,43 +248,38 @@ def straighten(
     rest: Rest,  # changed in place
     state: State,  # of n meshes
     subjects: np.ndarray,  # (n,)
-    chosen: np.ndarray,  # (m,) vertices to look at
-    prior: PosePrior,
 ) -> State:
     """Brings all rest shapes into one rest pose, that of their mean; returns the poses that leave the meshes where they are.
 
     A bent template with poses less bent explains a subject's meshes as well, so that alternating leaves each subject at rest in a
-    pose of its own, and the shape space would learn poses. Here each template is posed to come as near as it can to the mean one.
-    A rotation R of a joint whose template turns by A, below one that turns by B, becomes B R A^T.
+    pose of its own, and the shape space would learn poses. Here each joint's part of a template (vertices by their weights) is turned as
+    the mean's is, by what turns it best about its own middle: where a part is does not count, that is shape. A
+    rotation R of a joint whose template turns by A, below one that turns by B, becomes B R A^T.
     """
     mean, count = rest.templates.mean(0), len(rest.templates)
-    posing = Posing(data.replace(pose_correctives=np.zeros_like(data.pose_correctives)), chosen, 0)
     joints = len(data.parents)
-    still = State(
-        state.shape,
-        np.tile(np.eye(3), (count, 1, 1)),
-        np.zeros((count, joints - 1, 3)),
-        np.zeros((count, 3)),
-    )
-    bent = fit_poses(
-        posing,
-        np.tile(mean[chosen], (count, 1, 1)),
-        Rest(rest.templates[:, chosen], rest.joints),
-        still,
-        prior,
-        sigma=0.002,
-        iterations=8,
-    )
-    for rows, blended, move in carry(data, bent, rest.joints)():
-        rest.templates[rows] = (blended @ rest.templates[rows][..., None])[..., 0] + move
-    turned, placed = posing.chain(bent.rotations(), rest.joints, bent.translation)
-    before = rest.joints.copy()
-    rest.joints[:] = placed
     above = np.maximum(np.asarray(data.parents), 0)
-    old, turned = state.rotations(), turned[subjects]
+    turned = np.tile(np.eye(3), (count, joints, 1, 1))
+    for joint, weight in enumerate(data.weights.T):
+        seen = weight > 0.1
+        for subject in range(count):
+            if seen.sum() >= 4:
+                source, target = rest.templates[subject, seen], mean[seen]
+                turned[subject, joint] = kabsch(source, target, weight[seen])[0]
+            else:
+                turned[subject, joint] = turned[subject, above[joint]]
+    local = turned[:, above].swapaxes(-1, -2) @ turned
+    local[:, 0] = turned[:, 0]
+    bent = State(state.shape, local[:, 0], log(local[:, 1:]), np.zeros((count, 3)))
+    before = rest.joints.copy()
+    for rows, blended, move in carry(data, bent, before)():
+        rest.templates[rows] = (blended @ rest.templates[rows][..., None])[..., 0] + move
+    posing = Posing(data, np.zeros(0, np.int64), 0)
+    rest.joints[:] = posing.chain(bent.rotations(), before, bent.translation)[1]
+    turned = turned[subjects]
     base = turned[:, above].copy()
     base[:, 0] = np.eye(3)
-    new = base @ old @ turned.swapaxes(-1, -2)
+    new = base @ state.rotations() @ turned.swapaxes(-1, -2)
     # the root's place in the mesh stays: old root joint + translation
     translation = state.translation + before[subjects, 0] - rest.joints[subjects, 0]
     return State(state.shape, new[:, 0], log(new[:, 1:]), translation)
