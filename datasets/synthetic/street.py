@@ -17,6 +17,8 @@ SKY = 255
 FORWARD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 """Rotation of a camera that looks along x: columns are its right, down and forward axes in a world with x ahead, y left, z up."""
 CAMERA_HEIGHT, LIDAR_HEIGHT = 1.55, 1.73
+BEAMS = -25.0, 30.0
+"""Degrees of the lowest and the highest of 64 beams. KITTI's scanner ends at +2, below most of what its cameras see of houses."""
 
 
 class Street:
@@ -62,7 +64,7 @@ class Street:
 
         azimuth, height = np.meshgrid(
             (np.arange(columns) + 0.5) / columns * 2 * np.pi - np.pi,
-            np.radians(np.linspace(-24.9, 2.0, 64)),
+            np.radians(np.linspace(*BEAMS, 64)),
             indexing="ij",
         )
         azimuth, height = azimuth.ravel(), height.ravel()

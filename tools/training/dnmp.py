@@ -1,0 +1,316 @@
+"""The method "dnmp": a scene of deformable mesh primitives, rasterised (Lu, Xu et al. 2023).
+
+Stage 1 shapes the primitives to the points in their voxels and to the depth that views see; stage 2 freezes them and learns what they look like, and
+the sky, from all pixels. Both are one run of the loop: the share of the budget says which it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fieldstone.core.errors import UserError
+from fieldstone.core.similarity import Similarity
+
+from ...fields.mlp.mlp import resolve_precision
+from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, voxelise
+from ...render.rasterise import Fragments, fragments
+from .corrections import FrameCorrections
+from .dnmp_depth import seen_points
+from .dnmp_scene import PrimitiveScene
+from .dnmp_settings import dnmp_settings
+from .dnmp_shading import Primitives, shade
+from .methods import ParameterGroup
+from .primitive_shapes import face_weights
+
+__all__ = ["DnmpMethod"]
+
+CACHE_BYTES = 512 << 20
+"""Of fragments of training views, which stay the same once shapes are frozen; beyond it views are rasterised again."""
+GRAZING = 0.05
+"""Cosine below which a depth says too little of a surface to push it."""
+
+
+class DnmpMethod:
+    """See `methods.Method`."""
+
+    name = "dnmp"
+    exports = frozenset({"views", "mesh"})
+
+    def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
+        self.options = options = dnmp_settings(settings)
+        self.settings = asdict(options)
+        if device != "cpu":
+            raise UserError(f"method dnmp runs on the CPU so far, not on {device}: use --device cpu")
+        if capture.images.has_alpha:
+            raise UserError(
+                f"{capture.folder}: method dnmp takes opaque photographs, these have transparent pixels; use hash-grid"
+            )
+        self.capture, self.device = capture, device
+        self.generator = torch.Generator().manual_seed(seed)
+        # metres stay metres; only the origin moves, since world coordinates may be millions of them
+        self.frame = Similarity(1.0, np.eye(3), -np.asarray(capture.extent.centre, float))
+        self.train_split = np.asarray(capture.splits["train"])
+        self.cameras = capture.cameras.transformed(self.frame)
+        self.corrections = FrameCorrections(
+            len(self.train_split), exposure=options.exposure, motion=False, device=device
+        )
+        self.points = None
+        count = 0
+        if capture.points is not None:
+            local = torch.from_numpy(self.frame.apply(np.asarray(capture.points, np.float64)))
+            self.points = self._near(local)
+            voxels = []
+            for scale in range(options.scales):
+                size = options.voxel * 2**scale
+                # grids of different scales are shifted against each other: where one has a seam the other has a middle
+                shift = 0.37 * size * scale
+                generator = np.random.default_rng(seed + scale)
+                cut = voxelise(
+                    self.points.numpy() + shift, size, minimum=options.minimum_points, generator=generator
+                )
+                voxels.append(replace(cut, centres=cut.centres - np.float32(shift)))
+            self.geometry = PrimitiveGeometry.of(voxels, options.start)
+            self._samples = torch.cat([torch.from_numpy(each.points) for each in voxels])
+            count = len(self.geometry)
+        else:
+            self.geometry = PrimitiveGeometry(0)
+        self._build(count, seed)
+        self._images: dict[int, Tensor] = {}
+        self._depths: dict[int, tuple[Tensor, Tensor]] = {}
+        self._found: OrderedDict[int, Fragments] = OrderedDict()
+        self._frozen: tuple[Tensor, Tensor] | None = None
+        self._stage_two = False
+
+    def _near(self, points: Tensor) -> Tensor:
+        """Points within reach of the cameras; UserError if no training view has one in its picture."""
+        index = torch.from_numpy(self.train_split[:: max(1, len(self.train_split) // 16)])
+        seen = sum(len(seen_points(points, self.cameras[int(i)])[0]) for i in index)
+        if seen < 10 * len(index):
+            nearest = (
+                float(torch.cdist(points[:: max(1, len(points) // 5000)], self.cameras.positions).min())
+                if len(points)
+                else math.inf
+            )
+            raise UserError(
+                f"{self.capture.folder}: of {len(points)} points {seen} are seen in {len(index)} training views, the nearest is {nearest:.3g} "
+                "from a camera; points and poses are not in one frame or unit"
+            )
+        return points
+
+    def _build(self, count: int, seed: int) -> None:
+        options = self.options
+        centres = self.geometry.centres
+        self.half_side = float(centres.abs().max()) + 2 * options.voxel if count else 1.0
+        finest = 2 * self.half_side / (options.voxel / 16)
+        self.appearance = PrimitiveAppearance(
+            42 * count,
+            features=options.features,
+            levels=options.hash_levels,
+            finest_resolution=int(min(max(finest, 256), 8192)),
+            hidden=options.hidden,
+            hidden_layers=options.hidden_layers,
+            view_dependent=options.view_dependent,
+            backend=options.backend,
+            precision=resolve_precision(options.precision, self.device),
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def groups(self) -> list[ParameterGroup]:
+        if not len(self.geometry):
+            raise UserError(
+                f"{self.capture.folder}: no point cloud; method dnmp starts from LiDAR or COLMAP points"
+            )
+        rate, look = self.options.learning_rate, self.appearance
+        tables = [grid.table for grid in (look.grid, look.sky_grid) if grid is not None]
+        for table in tables:
+            table.gradient_in_place = True
+        # sparse: entries without a gradient stay, so that shapes rest in stage 2
+        groups = [
+            ParameterGroup("shapes", [self.geometry.codes], self.options.shape_learning_rate, sparse=True),
+            ParameterGroup(
+                "shifts", [self.geometry.shifts], self.options.shape_learning_rate / 2, sparse=True
+            ),
+            ParameterGroup("grids", tables, rate, sparse=True),
+            ParameterGroup(
+                "heads",
+                [
+                    p
+                    for head in (look.opacity_head, look.colour_head, look.sky_head)
+                    for p in head.parameters()
+                ],
+                rate / 2,
+            ),
+        ]
+        if look.vertex is not None:
+            groups.append(ParameterGroup("vertices", [look.vertex], rate, sparse=True))
+        return groups + self.corrections.groups()
+
+    def before_step(self, step: int, progress: float) -> None:
+        second = progress >= self.options.geometry_share
+        if second and self._frozen is None:
+            self.geometry.tidy()
+            with torch.no_grad():
+                self._frozen = self.geometry.vertices(), self.geometry.faces
+        self._stage_two = second
+
+    def batch(self, step: int) -> object:
+        if not self._stage_two:
+            depth = self.options.depth_weight > 0 and step % 4 == 3
+            if depth:
+                return "depth", int(torch.randint(len(self.train_split), (1,), generator=self.generator))
+            count = min(self.options.primitives_a_step, len(self.geometry))
+            return "points", torch.randperm(len(self.geometry), generator=self.generator)[:count]
+        views = torch.randint(len(self.train_split), (self.options.views_a_step,), generator=self.generator)
+        return "pixels", views
+
+    def loss(self, batch: object) -> tuple[Tensor, dict[str, float]]:
+        kind, what = batch
+        if kind == "points":
+            weights = face_weights(1, self.generator)
+            loss = self.geometry.point_loss(what, self._samples[what], weights)
+            return loss, {
+                "psnr": 0.0,
+                "rays": 0,
+                "samples": self._samples.shape[1] * len(what),
+                "shape_loss": float(loss.detach()),
+            }
+        return self._depth_loss(what) if kind == "depth" else self._colour_loss(what)
+
+    def _depth_loss(self, view: int) -> tuple[Tensor, dict[str, float]]:
+        camera = self.cameras[int(self.train_split[view])]
+        if view not in self._depths:
+            self._depths[view] = seen_points(self.points, camera)
+        pixel, z = self._depths[view]
+        vertices, faces = self.geometry.vertices(), self.geometry.faces
+        with torch.no_grad():
+            found = fragments(vertices, faces, camera, 1)
+            rows = torch.nonzero(found.mask.reshape(-1)[pixel])[:, 0]
+            rows = rows[torch.randperm(len(rows), generator=self.generator)[: self.options.pixels]]
+        width, _ = camera.size(0)
+        at = torch.stack([pixel[rows] % width, pixel[rows] // width], 1).double() + 0.5
+        face = found.face.reshape(-1)[pixel[rows]]
+        corners = vertices[faces[face.long()].long()]
+        rays = camera.rays(torch.zeros(1, dtype=torch.int64), at)
+        normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        slope = (normal * rays.directions).sum(1)
+        steep = slope.detach().abs() > GRAZING * normal.detach().norm(dim=1)
+        distance = (normal * (corners[:, 0] - rays.origins)).sum(1) / torch.where(
+            steep, slope, torch.ones_like(slope)
+        )
+        # relative to the depth, Huber: an edge where points and surface are metres apart must not outweigh the rest
+        relative = (distance * rays.z_per_distance / z[rows] - 1)[steep]
+        loss = (
+            self.options.depth_weight
+            * torch.nn.functional.huber_loss(relative, torch.zeros_like(relative), delta=0.02)
+            * 50
+        )
+        if not len(relative):
+            loss = 0.0 * vertices.sum()
+        error = float(((relative.detach().abs()) * z[rows][steep]).median()) if len(relative) else 0.0
+        return loss, {"rays": len(relative), "samples": len(relative), "z_depth_error": error}
+
+    def _colour_loss(self, views: Tensor) -> tuple[Tensor, dict[str, float]]:
+        each = self.options.pixels // len(views)
+        faces, weights, colours, directions, frames = [], [], [], [], []
+        for view in views.tolist():
+            camera, image = self.cameras[int(self.train_split[view])], self._image(view)
+            found = self._fragments(view)
+            chosen = torch.randint(len(image), (each,), generator=self.generator)
+            if self.capture.masks is not None:
+                usable = torch.from_numpy(
+                    np.asarray(self.capture.masks[int(self.train_split[view])])
+                ).reshape(-1)
+                chosen = chosen[usable[chosen]]
+            faces.append(found.face.flatten(0, 1)[chosen])
+            weights.append(found.barycentric.flatten(0, 1)[chosen])
+            colours.append(image[chosen].float() / 255)
+            width, _ = camera.size(0)
+            at = torch.stack([chosen % width, chosen // width], 1).double() + 0.5
+            directions.append(camera.rays(torch.zeros(1, dtype=torch.int64), at).directions)
+            frames.append(torch.full((len(chosen),), view))
+        face, barycentric, target = torch.cat(faces), torch.cat(weights), torch.cat(colours)
+        seen = shade(self._primitives(), face, barycentric, torch.cat(directions))
+        colour = self.corrections.expose(seen.colour, torch.cat(frames))
+        loss = torch.nn.functional.huber_loss(colour, target, delta=0.1)
+        error = float((colour - target).detach().square().mean())
+        return loss, {
+            "psnr": -10 * math.log10(max(error, 1e-12)),
+            "rays": len(face),
+            "samples": int((face >= 0).sum()),
+        }
+
+    def _image(self, view: int) -> Tensor:
+        if view not in self._images:
+            pixels = self.capture.images.uint8(int(self.train_split[view]))
+            self._images[view] = torch.from_numpy(np.array(pixels)).reshape(-1, pixels.shape[2])
+        return self._images[view]
+
+    def _fragments(self, view: int) -> Fragments:
+        """Of a training view; kept while they fit in memory."""
+        if view in self._found:
+            self._found.move_to_end(view)
+            return self._found[view]
+        found = fragments(
+            *self._frozen, self.cameras[int(self.train_split[view])], self.options.layers, back_faces=False
+        )
+        self._found[view] = found
+        size = found.face.numel() * 20
+        while size * len(self._found) > CACHE_BYTES and len(self._found) > 1:
+            self._found.popitem(last=False)
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        geometry = {
+            name: value
+            for name, value in self.geometry.state_dict().items()
+            if not name.startswith("shapes.")
+        }
+        tensors = {f"geometry.{name}": value.detach() for name, value in geometry.items()}
+        # the decoder goes along, so that a run outlives a change of the one we ship
+        tensors |= {
+            f"decoder.{name}": value for name, value in self.geometry.shapes.decoder.state_dict().items()
+        }
+        tensors |= {
+            f"appearance.{name}": value.detach() for name, value in self.appearance.state_dict().items()
+        }
+        tensors |= {f"corrections.{name}": value for name, value in self.corrections.state().items()}
+        return tensors | {"generator": self.generator.get_state()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+
+        stored = part("geometry.")
+        if len(stored["codes"]) != len(self.geometry):
+            if len(self.geometry):
+                raise ValueError(
+                    f"{len(stored['codes'])} primitives stored, {len(self.geometry)} from the points"
+                )
+            self.geometry = PrimitiveGeometry(len(stored["codes"]))
+        own = {
+            name: value for name, value in self.geometry.state_dict().items() if name.startswith("shapes.")
+        }
+        self.geometry.load_state_dict(own | stored)
+        self.geometry.shapes.decoder.load_state_dict(part("decoder."))
+        if self.appearance.vertex is None or len(self.appearance.vertex) != 42 * len(self.geometry):
+            self._build(len(self.geometry), 0)
+        self.appearance.load_state_dict(part("appearance."))
+        self.corrections.load_state(part("corrections."))
+        self.generator.set_state(state["generator"].cpu())
+        self._frozen = None
+        self._found.clear()
+
+    def scene(self) -> PrimitiveScene:
+        positions = self.cameras[self.train_split].positions.float()
+        return PrimitiveScene(self._primitives(), self.frame, self.options.layers, positions)
+
+    @torch.no_grad()
+    def _primitives(self) -> Primitives:
+        vertices, faces = self._frozen or (self.geometry.vertices(), self.geometry.faces)
+        return Primitives(vertices, faces, self.appearance, self.half_side)

@@ -1,0 +1,79 @@
+"""Settings of the method "dnmp", and its presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from fieldstone.core.errors import UserError
+
+from ...fields.primitives import STARTS
+
+__all__ = ["PRESETS", "DnmpSettings", "dnmp_settings"]
+
+
+@dataclass
+class DnmpSettings:
+    """Everything the user may set with `--set key=value`. None: the preset's."""
+
+    preset: str = "default"
+    """"paper": vertex features only and a head of 8 layers of 256; "light": three layers and half the head; or "default"."""
+    voxel: float = 0.5
+    """Side of the finest voxels, in source units (metres); each further scale is twice as wide."""
+    scales: int | None = None
+    minimum_points: int = 3
+    """A voxel with fewer points gets no primitive."""
+    start: str = "encoder"
+    """Shape a primitive starts from: "encoder" (of the points in its voxel) or "sphere" (the paper's)."""
+    geometry_share: float = 0.25
+    """Share of the budget that goes to shapes (stage 1); then they are frozen and the rest goes to colours (stage 2)."""
+    primitives_a_step: int = 2048
+    depth_weight: float = 0.5
+    """Of the rendered z_depth against that of points that a view sees, relative to it; 0 for none. Every fourth step of stage 1."""
+    layers: int | None = None
+    """Surfaces along a ray that are blended, of all scales together, in the order of their depth."""
+    features: int | None = None
+    """Free numbers at each vertex."""
+    hash_levels: int | None = None
+    """Levels of the shared hash grid read at the surface; 0 for none."""
+    hidden: int | None = None
+    hidden_layers: int | None = None
+    view_dependent: bool = True
+    pixels: int = 4096
+    views_a_step: int = 4
+    learning_rate: float = 1e-2
+    """Of vertex features, grids and heads."""
+    shape_learning_rate: float = 1e-2
+    exposure: bool = False
+    """Learn a gain per image and channel."""
+    backend: str = "auto"
+    precision: str = "auto"
+
+
+PRESETS = {
+    "paper": {"scales": 2, "layers": 6, "features": 21, "hash_levels": 0, "hidden": 256, "hidden_layers": 8},
+    "default": {"scales": 2, "layers": 4, "features": 8, "hash_levels": 12, "hidden": 64, "hidden_layers": 1},
+    "light": {"scales": 2, "layers": 3, "features": 4, "hash_levels": 10, "hidden": 32, "hidden_layers": 1},
+}
+
+
+def dnmp_settings(chosen: dict) -> DnmpSettings:
+    """`chosen` with the preset's values and defaults filled in. UserError for what is unknown or out of range."""
+    known = {item.name for item in fields(DnmpSettings)}
+    unknown = sorted(set(chosen) - known)
+    if unknown:
+        raise UserError(
+            f"unknown setting {unknown[0]!r} of method dnmp; there are {', '.join(sorted(known))}"
+        )
+    options = DnmpSettings(**chosen)
+    if options.preset not in PRESETS:
+        raise UserError(f"dnmp: preset {options.preset!r}; there are {', '.join(PRESETS)}")
+    if options.start not in STARTS:
+        raise UserError(f"dnmp: start {options.start!r}; there are {', '.join(STARTS)}")
+    if not 0 < options.geometry_share <= 1:
+        raise UserError(f"dnmp: geometry_share {options.geometry_share}; give a number above 0, up to 1")
+    for key, value in PRESETS[options.preset].items():
+        if getattr(options, key) is None:
+            setattr(options, key, value)
+    if options.features == 0 and options.hash_levels == 0:
+        raise UserError("dnmp: neither features nor hash_levels; give at least one of them above 0")
+    return options
