@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -224,6 +225,11 @@ def test_files_in_and_out(shot, tmp_path):
         (lambda d: (d / "L/03.png").unlink(), "image 3 is missing|9 left and 10 right"),
         (lambda d: shutil.rmtree(d / "R"), "holds no folder R"),
         (lambda d: (d / "L/03.png").write_bytes(b"not an image"), "not an image"),
+        (
+            lambda d: cv2.imwrite(str(d / "L/03.png"), np.zeros((32, 64), np.uint8)),
+            "is 64 x 32 uint8, 00.png is 64 x 64",
+        ),
+        (lambda d: [p.unlink() for p in d.glob("*/09.png")], "4 phase steps|do not belong together"),
         (lambda d: shutil.copy(d / "L/03.png", d / "L/x3.png"), "number 3 occurs twice|11 left and 10 right"),
     ],
 )
@@ -252,8 +258,6 @@ def test_a_calibration_goes_through_its_file(tmp_path):
 
 
 def test_projection_agrees_with_opencv_and_undistortion_inverts_it():
-    import cv2
-
     rng = np.random.default_rng(3)
     distortion = np.array([-0.2, 0.1, 1e-3, -2e-3, 0.02, 0.05, -0.01, 0.003, 1e-3, -5e-4, 2e-3, 1e-4])
     lens = Lens(np.array([[900, 0, 320.5], [0, 880, 241.0], [0, 0, 1]]), distortion)
