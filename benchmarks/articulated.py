@@ -1,8 +1,12 @@
-"""`python -m benchmarks.articulated`: the forward pass of a MANO-format hand against smplx.MANO, and posed hands seen through a field.
+"""Articulated models: forward pass against smplx, learning from registered hands, fields of hands in new poses.
 
-Both get the same random arrays in MANO's sizes and the same random shapes, poses (axis-angles) and translations, in float32 and this process,
-in turn. `--field RUN --without RUN` adds the held-out quality of two runs of `train-scene --method hand` on one capture (with the deformer
-and with `--set deformer=false`), in the box around the hand in each picture.
+    python -m benchmarks.articulated --speed
+    python -m benchmarks.articulated --learn
+    python -m benchmarks.articulated --field RUN --without RUN
+
+Each part that is asked for replaces its own entry of the result file; the others stay, with the date and machine they were measured on.
+`smplx` is optional (a peer to be compared with, never a dependency). RUN and RUN are two runs of `train-scene --method hand` on one capture
+(with the deformer and with `--set deformer=false`), looked at in the box around the hand in each picture.
 """
 
 from __future__ import annotations
@@ -10,14 +14,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.harness import interleaved, print_table, threads, write_result
+from benchmarks.harness import RESULTS, interleaved, machine, print_table, threads, write_result
 from fieldstone.fields.articulated import ArticulatedModel, ModelData
+from fieldstone.fields.articulated.built_in import built_in
 from fieldstone.fields.articulated.layouts import LAYOUTS
+from fieldstone.tools.hand.learning.learn import learn
+from fieldstone.tools.hand.learning.shape_space import principal_angles
+from fieldstone.tools.hand.learning.synthetic import synthetic_hands
 
 BATCHES = (1, 4, 16, 64, 256, 512, 2048)
 
@@ -118,8 +128,8 @@ def field_quality(run_folder: Path) -> dict[str, object]:
     from fieldstone.tools.evaluation import truth
 
     run = load_run(run_folder)
-    capture, scene = run.capture, run.scene()
-    count = len(scene.method.motion["skinning"])
+    capture, scene = run.capture(), run.scene()
+    count = len(scene.method.motion)
     pose_of = np.round(np.asarray(capture.times) * (count - 1)).astype(int)
     trained = set(pose_of[capture.splits["train"]].tolist())
     found: dict[str, list[float]] = {"new poses": [], "known poses": []}
@@ -146,19 +156,42 @@ def field_quality(run_folder: Path) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--field", type=Path, metavar="RUN")
-    parser.add_argument("--without", type=Path, metavar="RUN")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+def learning(subjects: int, poses: int, noise: float, seed: int) -> dict[str, object]:
+    """`hand learn`'s figures on meshes made with the procedural hand, which `learn` gets without shapes and correctives."""
+    true = built_in("hand")
+    rng = np.random.default_rng(seed)
+    meshes = synthetic_hands(true, subjects=subjects, poses=poses, noise=noise, rng=rng)
+    start = true.replace(
+        shape_basis=true.shape_basis[:, :, :0], pose_correctives=np.zeros_like(true.pose_correctives)
+    )
+    began = time.perf_counter()
+    learned = learn(start, meshes, rng=rng, progress=print)
+    seconds = time.perf_counter() - began
+    shapes = true.shape_basis.shape[2]
+    angles = principal_angles(
+        true.shape_basis.reshape(-1, shapes), learned.data.shape_basis.reshape(-1, shapes)
+    )
+    error = learned.report["held_out_error_mm"]
+    return {
+        "data": f"{subjects} subjects x {poses} poses of the procedural hand, {1e3 * noise:g} mm of noise a coordinate",
+        "explained_by_10": round(learned.report["explained"]["10"], 5),
+        "explained_by_10_with_noise": round(learned.report["explained_with_noise"]["10"], 5),
+        "held_out_error_mm": {key: round(value, 4) for key, value in error.items()},
+        "held_out_error_ratio": round(error["correctives"] / error["skinning"], 3),
+        "principal_angles_deg": [round(float(a), 2) for a in np.degrees(angles)],
+        "noise_found_mm": round(learned.report["noise_mm"], 4),
+        "shape": learned.report["shape"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def speed(rounds: int, count: int) -> dict[str, object]:
+    """Forward, and forward with backward, at several batch sizes."""
     results: dict[str, object] = {}
-    with threads(args.threads):
+    with threads(count):
         for name, backward in (("forward", False), ("forward_and_backward", True)):
             batches = BATCHES if not backward else (1, 64, 512)
-            results[name] = {str(batch): compare(batch, args.rounds, backward) for batch in batches}
+            results[name] = {str(batch): compare(batch, rounds, backward) for batch in batches}
             rows = [
                 (
                     batch,
@@ -170,19 +203,50 @@ def main() -> None:
                 for batch, entry in results[name].items()
             ]
             print_table(name.replace("_", " "), ("batch", "ours ms", "smplx ms", "ratio", "apart m"), rows)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--learn", action="store_true")
+    parser.add_argument("--field", type=Path, metavar="RUN")
+    parser.add_argument("--without", type=Path, metavar="RUN")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--subjects", type=int, default=40)
+    parser.add_argument("--poses", type=int, default=10)
+    parser.add_argument("--noise-mm", type=float, default=0.3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS / "articulated.json")
+    args = parser.parse_args()
+    results = json.loads(args.out.read_text())["results"] if args.out.exists() else {}
+    arguments: list[str] = []
+    if args.speed:
+        results["speed"] = speed(args.rounds, args.threads)
+        arguments += ["--speed", f"--rounds {args.rounds}", f"--threads {args.threads}"]
+    if args.learn:
+        results["learning"] = learning(args.subjects, args.poses, args.noise_mm / 1e3, args.seed)
+        print(json.dumps({k: v for k, v in results["learning"].items() if k != "shape"}, indent=1))
+        arguments += ["--learn", f"--subjects {args.subjects}", f"--poses {args.poses}"]
+        arguments += [f"--noise-mm {args.noise_mm:g}"]
     if args.field:
         results["field"] = {"with deformer": field_quality(args.field)}
         if args.without:
             results["field"]["without deformer"] = field_quality(args.without)
         for name, entry in results["field"].items():
             print(name, entry["psnr_in_box_db"])
+        arguments += ["--field RUN", "--without RUN"]
+    if not arguments:
+        parser.error("nothing to measure: give --speed, --learn or --field RUN")
+    for name, asked in (("speed", args.speed), ("learning", args.learn), ("field", args.field)):
+        if asked:
+            results[name]["measured"] = {
+                "command": " ".join(["python -m benchmarks.articulated", *arguments]),
+                "load_average_1_min": machine()["load_average_1_min"],
+            }
     # folders of one machine do not belong into a result
-    write_result(
-        "articulated",
-        results,
-        arguments=[f"--rounds {args.rounds}", f"--threads {args.threads}"],
-        out=args.out,
-    )
+    write_result("articulated", results, arguments=arguments, out=args.out)
 
 
 if __name__ == "__main__":
