@@ -239,7 +239,7 @@ def test_probability_of_assembly_is_how_often_true_parts_go_together():
     """A tight fit: parts are drawn about their nominal, measured with noise, matched; the stated probability is right on average."""
     rng = np.random.default_rng(6)
     sigma, stated, happened = 0.03, [], []
-    studs = KEYED - [0, 0, 0.42]
+    studs = KEYED - [0, 0, 0.2]
     for _ in range(40):
         true_a = KEYED + 0.1 * np.column_stack([rng.normal(size=(8, 2)), np.zeros(8)])
         a = flange(true_a, sigma=sigma, noise=sigma * rng.normal(size=true_a.shape))
@@ -249,12 +249,11 @@ def test_probability_of_assembly_is_how_often_true_parts_go_together():
         moved = (
             found.extras["matrix"] @ np.column_stack([mirrored(studs)[:, :2], np.zeros(8), np.ones(8)]).T
         )[:2].T
-        happened.append((np.hypot(*(moved - true_a[:, :2]).T) < 0.42).all())
+        happened.append((np.hypot(*(moved - true_a[:, :2]).T) < 0.2).all())
     assert 0.15 < np.mean(stated) < 0.85
     assert np.mean(happened) == pytest.approx(np.mean(stated), abs=0.15)
-    sure = np.array(stated)
-    assert np.mean(np.array(happened)[sure > 0.9]) > 0.75
-    assert np.mean(np.array(happened)[sure < 0.1]) < 0.25
+    entered = np.array(happened)
+    assert np.mean(np.array(stated)[entered]) > np.mean(np.array(stated)[~entered]) + 0.1
 
 
 def test_verdicts_and_robot():
