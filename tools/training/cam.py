@@ -48,7 +48,7 @@ class CamSettings(HashGridSettings):
     modulation_resolution: list[int] | None = None
     """Nodes along each axis of the modulation; None: 10 x 5, 64 x 64 x 64 as three planes, or 16."""
     modulation_learning_rate: float | None = None
-    """None: 10 times the heads' for time, 1 time else."""
+    """None: that of the heads, which is what the released code came to for scenes."""
     bits: int = 0
     """Train weights and modulation through this quantisation in the last part of the budget; 0: do not."""
     quantise_from: float = 0.7
@@ -83,8 +83,7 @@ class CamMethod(HashGridMethod):
         if options.modulation_resolution is None:
             options.modulation_resolution = list(_RESOLUTIONS.get(options.modulation, ()))
         if options.modulation_learning_rate is None:
-            faster = 10 if options.modulation == "time" else 1
-            options.modulation_learning_rate = faster * options.head_learning_rate
+            options.modulation_learning_rate = options.head_learning_rate
         if options.bits:
             check_bits(options.bits)
         if not isinstance(options.modulation_resolution, (list, tuple)):

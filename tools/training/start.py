@@ -111,6 +111,10 @@ def resume_run(
 
     run = Run.open(folder)
     config = run.config
+    if "packed" in config:
+        raise UserError(f"{folder}: unpacked from a packed file, which keeps no optimiser; train a new run")
+    if run.kind != "scene":
+        raise UserError(f"{folder}: a run of an {run.kind}; go on with it by train-{run.kind} --resume")
     if minutes is None and steps is None:
         budget = Budget(**config["budget"])
     else:

@@ -189,6 +189,7 @@ def test_other_pictures_and_runs_are_refused_in_one_line(picture, cam, tmp_path,
         assert main(["train-image", str(picture), "--out", out, "--steps", "1", *wrong]) == 2
     assert not (tmp_path / "run").exists()
     assert main(["train-image", str(picture), "--out", str(cam), "--steps", "1"]) == 2
+    assert main(["train-scene", "--out", str(cam), "--resume"]) == 2
     assert main(["render-views", str(cam), "--out", str(tmp_path / "o.mp4")]) == 2
     assert main(["export-mesh", str(cam), "--out", str(tmp_path / "o.ply")]) == 2
     assert decode(palette, True).shape == (20, 20, 3)
