@@ -60,7 +60,7 @@ def fit_command(args: argparse.Namespace, out: Path) -> Iterator[str]:
             for _, data, own, settings in jobs
         ]
     for (name, data, own, _), found in zip(jobs, fitted):
-        path = out if len(jobs) == 1 else out.with_stem(f"{out.stem}_{data.side}")
+        path = _beside(out, data.side, len(jobs) > 1)
         result = result_of(name, data, own, found, path)
         write_result(path, result)
         yield f"{path}: {', '.join(own.kinds())}; {data.layout} {data.side}"
@@ -69,10 +69,18 @@ def fit_command(args: argparse.Namespace, out: Path) -> Iterator[str]:
         if args.report:
             from .fit_report import write_report
 
-            page = Path(args.report)
-            page = page if len(jobs) == 1 else page.with_stem(f"{page.stem}_{data.side}")
+            page = _beside(Path(args.report), data.side, len(jobs) > 1)
             write_report(page, data, own, found, result)
             yield f"{page}"
+        if args.residuals:
+            from .residual_pictures import write_residuals
+
+            page = _beside(Path(args.residuals), data.side, len(jobs) > 1)
+            yield f"{page}: darkest at {write_residuals(page, data, own, found):g} {found.unit}"
+
+
+def _beside(path: Path, side: str, two: bool) -> Path:
+    return path.with_stem(f"{path.stem}_{side}") if two else path
 
 
 def settings_of(args: argparse.Namespace, seen: Observation) -> Settings:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
 from ...fields.articulated.model_data import ModelData
 from ...render.rasterise import fragments
-from ...render.rasterise.picture import picture
+from ...render.rasterise.picture import picture, write_picture
 from .fitting.closest import NearestOnMesh
 from .fitting.observation_fit import Fitted
 from .fitting.posing import Posing
@@ -16,7 +19,7 @@ from .observed.observation import Observation
 from .overlay import overlaid, photo_of
 from .pictures import view_of
 
-__all__ = ["RAMP", "coloured", "residual_pictures"]
+__all__ = ["RAMP", "coloured", "residual_pictures", "write_residuals"]
 
 RAMP = np.array([[232, 236, 241], [253, 212, 120], [236, 112, 56], [165, 15, 60], [73, 0, 62]]) / 255
 """Colours from 0 to the limit; pale is near."""
@@ -58,8 +61,6 @@ def residual_pictures(
             camera = seen.cameras[view]
             times = max(1, _SIZE // min(camera.size(0)))
             camera = camera.resized(*(times * side for side in camera.size(0)))
-            from pathlib import Path
-
             pictures.append(
                 (
                     f"over the photo of view {view}",
@@ -69,6 +70,14 @@ def residual_pictures(
         if not seen.photos and seen.pixels is not None:
             pictures += _pixels(data, seen, vertices, frame)
     return pictures, limit
+
+
+def write_residuals(path: str | os.PathLike, data: ModelData, seen: Observation, found: Fitted) -> float:
+    """The pictures side by side as one file; says which distance is darkest."""
+    pictures, limit = residual_pictures(data, seen, found)
+    height = min(image.shape[0] for _, image in pictures)
+    write_picture(path, torch.from_numpy(np.concatenate([image[:height] for _, image in pictures], 1)))
+    return limit
 
 
 def _views(data: ModelData, points: np.ndarray) -> list[tuple[str, object]]:

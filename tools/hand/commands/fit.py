@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.html",
         help="a report with pictures of what is left over and a table of what was not seen",
     )
+    add("--residuals", metavar="FILE.png", help="the report's pictures, side by side")
     add(
         "--unit",
         choices=("m", "cm", "mm", "inch"),
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: a result ends in .npz")
     if args.report and Path(args.report).suffix != ".html":
         raise UserError(f"--report {args.report}: a report ends in .html")
+    if args.residuals and Path(args.residuals).suffix.lower() not in (".png", ".jpg"):
+        raise UserError(f"--residuals {args.residuals}: a picture ends in .png or .jpg")
     if args.prior < 0:
         raise UserError(f"--prior {args.prior:g}: a weight is at least 0")
     from ..observed.recognise import is_motion

@@ -248,6 +248,9 @@ def fit_keypoints(
         problem.smoothness = Smoothness(settings.smooth_angle, settings.smooth_translation)
     if settings.sigma is None:
         state = settle_noise(problem, state, [term], smallest=1e-6)
+        if len(state) <= 8:  # what was let go while the noise was thought larger gets another chance
+            again = anneal(problem, state, _schedule(term.sigma, settings.robust))
+            state = min((state, again), key=lambda end: total_cost(problem, end))
     solved = solve(problem, state, iterations=40)
     return finish(problem, solved.state, term, solved.iterations)
 

@@ -22,7 +22,7 @@ from ....render.rasterise import fragments
 from .fit import Fit, Settings, extras_of, finish, problem_of
 from .posing import Posing
 from .priors import pose_prior
-from .scan import Scan, rough_starts
+from .scan import Scan, fit_scans, rough_starts
 from .solver import solve
 from .state import State
 from .terms import Linearised, Term
@@ -164,7 +164,7 @@ def fit_silhouettes(
     """
     settings = settings or Settings()
     posing = Posing(data, None, settings.shape_count(data))
-    starts = [start] if start is not None else _starts_in_hull(posing, masks, cameras, rng)
+    starts = [start] if start is not None else _starts_in_hull(posing, masks, cameras, settings, rng)
     if settings.shape is not None:
         starts = [replace(one, shape=np.asarray(settings.shape, np.float64)) for one in starts]
     term = Silhouettes(masks=masks, cameras=cameras, faces=data.faces, vertex_count=len(data.template))
@@ -175,19 +175,24 @@ def fit_silhouettes(
         for each in terms:
             each.match(points)
 
-    state, iterations = starts[0], 0
     if (
         len(starts) > 1
-    ):  # hulls look alike from palm and back: a few steps to the outlines each, then the better overlap
+    ):  # hulls look alike from palm and back: a few steps to the outlines each, then the best overlaps
         term.sigma, term.scale = 8.0, settings.robust
-        ends = [solve(problem, one, iterations=8, tolerance=1e-3, before=match).state for one in starts]
-        state = max(ends, key=lambda end: overlap(data, posing, end, masks, cameras))
+        ends = [solve(problem, one, iterations=8, tolerance=1e-3, before=match).state for one in starts[1:]]
+        ends.sort(key=lambda end: -overlap(data, posing, end, masks, cameras))
+        starts = [starts[0], *ends[:2]]
     last = 0.5 if settings.sigma is None else settings.sigma
-    for sigma, gate, rounds in ((4.0, 40.0, 12), (2.0, 25.0, 12), (1.0, 12.0, 15), (last, 8.0, 20)):
-        # neighbouring outline pixels err together: as many independent ones as there are pixels in a finger's width
-        term.sigma, term.gate, term.scale = 2 * sigma, gate, settings.robust
-        solved = solve(problem, state, iterations=rounds, tolerance=1e-5, before=match)
-        state, iterations = solved.state, iterations + solved.iterations
+    ends = []
+    for state in starts:
+        iterations = 0
+        for sigma, gate, rounds in ((4.0, 40.0, 12), (2.0, 25.0, 12), (1.0, 12.0, 15), (last, 8.0, 20)):
+            # neighbouring outline pixels err together: as many independent ones as there are pixels in a finger's width
+            term.sigma, term.gate, term.scale = 2 * sigma, gate, settings.robust
+            solved = solve(problem, state, iterations=rounds, tolerance=1e-5, before=match)
+            state, iterations = solved.state, iterations + solved.iterations
+        ends.append((overlap(data, posing, state, masks, cameras), iterations, state))
+    _, iterations, state = max(ends, key=lambda end: end[0])
     match(state, posing(state.shape, state.rotations(), state.translation, jacobian=False).points)
     fit = finish(problem, state, term, iterations)
     good = fit.distances[fit.inliers]
@@ -200,10 +205,12 @@ def fit_silhouettes(
 
 
 def _starts_in_hull(
-    posing: Posing, masks: list[np.ndarray], cameras: Cameras, rng: np.random.Generator
+    posing: Posing, masks: list[np.ndarray], cameras: Cameras, settings: Settings, rng: np.random.Generator
 ) -> list[State]:
+    """A fit to the masks' visual hull as if it were a scan, then rough placements in it."""
     hull = Scan(visual_hull(masks, cameras), complete=True).thinned(2500, rng)
-    return [state for _, state in rough_starts(posing, hull, pose_prior(posing.data).mean, most=12)[:8]]
+    rough = [state for _, state in rough_starts(posing, hull, pose_prior(posing.data).mean, most=12)[:8]]
+    return [fit_scans(posing.data, [hull], settings, start=rough[0], rng=rng).state, *rough]
 
 
 def overlap(

@@ -211,7 +211,7 @@ def _from_npz(path: Path) -> dict:
         for key, ranks in (("points", (2, 3)), ("pixels", (3, 4)), ("confidence", (1, 2, 3))):
             if key in archive:
                 content[key] = _of_rank(archive, key, ranks)
-        if "intrinsics" in archive:
+        if "pixels" in archive and "intrinsics" in archive:
             k = archive.array("intrinsics", (None, 3, 3))
             content["cameras"] = {
                 "intrinsics": k,

@@ -15,6 +15,7 @@ from ....datasets.archive import NumberArchive
 from ....render.cameras import Cameras
 from ..fitting.scan import Scan
 from ..fitting.surface import estimated_normals, toward
+from .keypoint_file import read_keypoints
 from .observation import Observation, metres_per
 
 __all__ = ["SCANS", "depth_scan", "read_depth", "read_scan"]
@@ -112,7 +113,8 @@ def depth_scan(
 
 
 def read_depth(path: str | os.PathLike, unit: str | None = None) -> Observation:
-    """An .npz of z_depth (h, w) or (b, h, w), intrinsics (3, 3) and, if wanted, mask, camera_to_world and unit (default m)."""
+    """An .npz of z_depth (h, w) or (b, h, w), intrinsics (3, 3) and, if wanted, mask, camera_to_world, unit (default m) and
+    keypoints in space beside it: points, joint_set, side."""
     path = Path(path)
     with NumberArchive(path) as archive:
         intrinsics = archive.array("intrinsics", (3, 3))
@@ -133,6 +135,11 @@ def read_depth(path: str | os.PathLike, unit: str | None = None) -> Observation:
                     f"{path}: mask: expected {depths.shape[-2:]} as z_depth, found {mask.shape[-2:]}"
                 )
         rate = float(archive.array("frames_per_second", ())) if "frames_per_second" in archive else None
+        beside = "points" in archive
+    seen = {}
+    if beside:
+        own = read_keypoints(path, unit=unit)[0]
+        seen = {key: getattr(own, key) for key in ("joint_set", "points", "confidence", "side")}
     pose[:3, 3] *= scale
     height, width = depths.shape[1:]
     camera = Cameras.pinhole(
@@ -142,7 +149,7 @@ def read_depth(path: str | os.PathLike, unit: str | None = None) -> Observation:
         depth_scan(z.astype(np.float64) * scale, camera, str(path), None if mask is None else mask[i])
         for i, z in enumerate(depths)
     ]
-    return Observation(where=str(path), scans=scans, cameras=camera, frames_per_second=rate)
+    return Observation(where=str(path), scans=scans, cameras=camera, frames_per_second=rate, **seen)
 
 
 def _sampled(
