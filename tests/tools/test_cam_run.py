@@ -37,8 +37,8 @@ def capture(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def moving(capture):
-    settings = {**SMALL, "density_layers": 2, "head_learning_rate": 1e-2}
-    return fs.train_scene(capture, capture / "run", method="cam", steps=150, settings=settings, quiet=True)
+    settings = {**SMALL, "density_layers": 2, "head_learning_rate": 1e-2, "samples": 2048}
+    return fs.train_scene(capture, capture / "run", method="cam", steps=100, settings=settings, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +151,7 @@ def test_scenes_pack_and_come_back(which, tmp_path, request):
     assert abs(before["psnr"] - after["psnr"]) < 0.15
     unpacked = tmp_path / "run"
     assert main(["unpack", str(file), "--out", str(unpacked)]) == 0
+    assert main(["train-scene", "--out", str(unpacked), "--resume"]) == 2
     again = tmp_path / "again.fsp"
     assert main(["pack", str(unpacked), "--out", str(again)]) == 0
     assert again.read_bytes() == file.read_bytes()
