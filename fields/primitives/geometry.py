@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import torch
@@ -30,7 +31,8 @@ class PrimitiveGeometry(nn.Module):
 
     def __init__(self, count: int, shapes: ShapeSpace | None = None) -> None:
         super().__init__()
-        self.shapes = bundled_shapes() if shapes is None else shapes
+        # a copy: a run that brings its own decoder must not change that of others
+        self.shapes = copy.deepcopy(bundled_shapes() if shapes is None else shapes)
         self.codes = nn.Parameter(self.shapes.sphere.expand(count, CODE).clone())
         self.shifts = nn.Parameter(torch.zeros(count, 3))
         self.register_buffer("centres", torch.zeros(count, 3))

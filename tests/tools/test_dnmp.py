@@ -140,6 +140,16 @@ def test_shapes_are_fitted_to_their_points():
     assert (geometry.faces[:80] == template().faces).all()
 
 
+def test_a_decoder_that_a_run_brings_stays_with_it():
+    first, second = PrimitiveGeometry(2), PrimitiveGeometry(2)
+    before = second.vertices()
+    for weight in first.shapes.decoder.parameters():
+        weight.zero_()
+    torch.testing.assert_close(second.vertices(), before, rtol=0, atol=0)
+    torch.testing.assert_close(PrimitiveGeometry(2).vertices(), before, rtol=0, atol=0)
+    torch.testing.assert_close(first.vertices()[:42], template().vertices)
+
+
 def test_codes_that_are_not_finite_are_counted_and_start_again():
     geometry = PrimitiveGeometry(5)
     with torch.no_grad():
