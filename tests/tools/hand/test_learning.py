@@ -69,7 +69,8 @@ def test_the_command_learns_a_pair_and_reports(folder, tmp_path, capsys):
     assert (right.side, left.side) == ("right", "left") and right.pose_components.shape == (20, 45)
     assert np.allclose(left.template, right.template * (-1, 1, 1), atol=1e-9)
     true = built_in("hand")
-    assert np.linalg.norm(right.joints - true.joints, axis=1).max() < 0.012  # another mean of six
+    apart = np.linalg.norm(right.joints - true.joints, axis=1)  # another mean of six people
+    assert apart.mean() < 0.005 and apart.max() < 0.02
 
 
 def test_one_mesh_a_subject_gives_shapes_and_no_correctives():
