@@ -206,7 +206,8 @@ def clearances(
 ) -> Clearances:
     """Clearances at the pose, and how often they are all positive if the centres and radii are what the measurements may have missed.
 
-    The pose stays as computed: it is the parts that differ from their measurements, and the robot from its command.
+    The pose stays as computed: it is the parts that differ from their measurements, and the robot from its command. Nothing but the
+    measurements is known of the parts, so the probability is a little low for parts that keep close to a nominal.
     """
     moving, fixed = b.places[chosen.moving], a.places[chosen.fixed]
     off = offsets(pose, moving, fixed)

@@ -236,24 +236,25 @@ def test_pose_uncertainty_is_what_noise_does():
 
 
 def test_probability_of_assembly_is_how_often_true_parts_go_together():
-    """A tight fit: parts are drawn about their nominal, measured with noise, matched; the stated probability is right on average."""
+    """Parts drawn about their nominal far more widely than they are measured, matched: the stated probability is right on average.
+
+    A little low rather than high: it knows the measurements only, not that the parts were drawn about a nominal.
+    """
     rng = np.random.default_rng(6)
-    sigma, stated, happened = 0.03, [], []
-    studs = KEYED - [0, 0, 0.2]
-    for _ in range(40):
-        true_a = KEYED + 0.1 * np.column_stack([rng.normal(size=(8, 2)), np.zeros(8)])
-        a = flange(true_a, sigma=sigma, noise=sigma * rng.normal(size=true_a.shape))
-        b = flange(mirrored(studs), sigma=sigma, noise=sigma * rng.normal(size=studs.shape), stud=True)
-        found = match_holes(a, b, objective="minimax", trials=2000, rng=rng)
+    sigma, stated, happened = 0.02, [], []
+    for _ in range(30):
+        one = KEYED + 0.1 * rng.normal(size=(8, 3))
+        other = mirrored(KEYED) + 0.1 * rng.normal(size=(8, 3)) - [0, 0, 0.35]
+        a = flange(one, sigma=sigma, noise=sigma * rng.normal(size=one.shape))
+        b = flange(other, sigma=sigma, noise=sigma * rng.normal(size=other.shape), stud=True)
+        found = match_holes(a, b, objective="minimax", trials=500, rng=rng)
         stated.append(found["assembly_probability"])
-        moved = (
-            found.extras["matrix"] @ np.column_stack([mirrored(studs)[:, :2], np.zeros(8), np.ones(8)]).T
-        )[:2].T
-        happened.append((np.hypot(*(moved - true_a[:, :2]).T) < 0.2).all())
-    assert 0.15 < np.mean(stated) < 0.85
-    assert np.mean(happened) == pytest.approx(np.mean(stated), abs=0.15)
-    entered = np.array(happened)
-    assert np.mean(np.array(stated)[entered]) > np.mean(np.array(stated)[~entered]) + 0.1
+        moved = (found.extras["matrix"] @ np.column_stack([other[:, :2], np.zeros(8), np.ones(8)]).T)[:2].T
+        happened.append((np.hypot(*(moved - one[:, :2]).T) < one[:, 2] - other[:, 2]).all())
+    stated, entered = np.array(stated), np.array(happened)
+    assert 0.2 < stated.mean() < 0.8
+    assert -0.1 < entered.mean() - stated.mean() < 0.25
+    assert stated[entered].mean() > stated[~entered].mean() + 0.3
 
 
 def test_verdicts_and_robot():
