@@ -64,7 +64,11 @@ def fit_wall(
     scatter = float(np.hypot(sigma, edge.blur))
     offset = points[:, :2] - edge.centre
     rho, height = np.hypot(offset[:, 0], offset[:, 1]), points[:, 2]
-    inside = (height < -_CLEAR * sigma) & (rho < edge.radius + 4 * scatter) & (height > -12 * edge.radius)
+    inside = (
+        (height < -_CLEAR * sigma)
+        & (rho < edge.radius + max(4 * scatter, 0.05 * edge.radius))
+        & (height > -12 * edge.radius)
+    )
     if inside.sum() < _FEWEST:
         return HoleWall(None, None)
     points, rho, height = points[inside], rho[inside], height[inside]
