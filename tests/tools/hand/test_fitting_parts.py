@@ -33,7 +33,9 @@ def test_rotations_go_there_and_back_also_near_pi():
 
 def test_posing_is_the_model_and_its_jacobian_the_automatic_one():
     truth = Truth(3)
-    weights = truth.data.weights / truth.data.weights.sum(1, keepdims=True)  # the file's sum to 1 in float32 only
+    weights = truth.data.weights / truth.data.weights.sum(
+        1, keepdims=True
+    )  # the file's sum to 1 in float32 only
     data, state = truth.data.replace(weights=weights), truth.state
     chosen = np.array([0, 300, 700, 1200, 1580])
     posing = Posing(data, chosen, 10)

@@ -249,7 +249,10 @@ def fit_keypoints(
     if settings.sigma is None:
         state = settle_noise(problem, state, [term], smallest=1e-6)
         if len(state) <= 8:  # what was let go while the noise was thought larger gets another chance
-            again = anneal(problem, state, _schedule(term.sigma, settings.robust))
+            # and nothing within 5 mm is called an outlier: rejecting a datum must not be cheaper than an unusual pose
+            last = max(settings.robust, 0.005 / term.sigma)
+            again = anneal(problem, state, _schedule(term.sigma, last))
+            term.scale = last
             state = min((state, again), key=lambda end: total_cost(problem, end))
     solved = solve(problem, state, iterations=40)
     return finish(problem, solved.state, term, solved.iterations)
