@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from fieldstone.core.errors import UserError
 
 from ...fields.primitives import STARTS
+from .methods import read_settings
 
 __all__ = ["PRESETS", "DnmpSettings", "dnmp_settings"]
 
@@ -58,13 +59,7 @@ PRESETS = {
 
 def dnmp_settings(chosen: dict) -> DnmpSettings:
     """`chosen` with the preset's values and defaults filled in. UserError for what is unknown or out of range."""
-    known = {item.name for item in fields(DnmpSettings)}
-    unknown = sorted(set(chosen) - known)
-    if unknown:
-        raise UserError(
-            f"unknown setting {unknown[0]!r} of method dnmp; there are {', '.join(sorted(known))}"
-        )
-    options = DnmpSettings(**chosen)
+    options = read_settings(DnmpSettings, chosen, "dnmp")
     if options.preset not in PRESETS:
         raise UserError(f"dnmp: preset {options.preset!r}; there are {', '.join(PRESETS)}")
     if options.start not in STARTS:

@@ -9,7 +9,7 @@ and is wrong on fingers that turn away from it. Space that no posed surface is n
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ...render.cameras import Cameras
 from ..hand.synthetic_capture import MOTION_FILE
 from .field_scene import FieldScene
 from .hand_motion import HandMotion, read_motion
-from .methods import ParameterGroup
+from .methods import ParameterGroup, radiance_groups, read_settings
 from .pixels import PixelBatch, Pixels
 
 __all__ = ["HandMethod", "HandScene", "HandSettings"]
@@ -65,7 +65,7 @@ class HandMethod:
     exports = frozenset({"views"})
 
     def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
-        self.options = _options(settings)
+        self.options = read_settings(HandSettings, settings, self.name)
         self.settings = asdict(self.options)
         if device != "cpu":
             raise UserError(f"method hand runs on the CPU so far, not on {device}: use --device cpu")
@@ -94,16 +94,7 @@ class HandMethod:
             self._use(read_motion(motion))
 
     def groups(self) -> list[ParameterGroup]:
-        options = self.options
-        heads = [*self.field.density_head.parameters(), *self.field.colour_head.parameters()]
-        table = self.field.grid.table
-        table.gradient_in_place = True
-        return [
-            ParameterGroup("grid", [table], options.learning_rate, sparse=True),
-            ParameterGroup(
-                "heads", heads, options.head_learning_rate, weight_decay=options.head_weight_decay
-            ),
-        ]
+        return radiance_groups(self.field, self.options)
 
     def before_step(self, step: int, progress: float) -> None:
         pass
@@ -252,13 +243,3 @@ class HandScene(FieldScene):
         if same.any():
             return same.nonzero()[0].numpy()
         return np.asarray(self.method.capture.splits.get("test", self.method.train_split))[:1]
-
-
-def _options(settings: dict) -> HandSettings:
-    known = {item.name for item in fields(HandSettings)}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UserError(
-            f"unknown setting {unknown[0]!r} of method hand; there are {', '.join(sorted(known))}"
-        )
-    return HandSettings(**settings)

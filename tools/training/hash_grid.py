@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fieldstone.core.errors import UserError
 from fieldstone.core.similarity import Similarity
 
 from ...fields.mlp.mlp import resolve_precision
@@ -22,7 +21,7 @@ from ...render.volume.renderer import VolumeRenderer
 from ...render.volume.stepping import Stepping
 from .corrections import FrameCorrections
 from .field_scene import FieldScene
-from .methods import ParameterGroup
+from .methods import ParameterGroup, radiance_groups, read_settings
 from .pixels import PixelBatch, Pixels
 
 __all__ = ["HashGridMethod", "HashGridSettings"]
@@ -82,7 +81,7 @@ class HashGridMethod:
     settings_class = HashGridSettings
 
     def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
-        self.options = _options(settings, self.name, self.settings_class)
+        self.options = read_settings(self.settings_class, settings, self.name)
         options, extent = self.options, capture.extent
         bounded = extent.bounded
         defaults = {
@@ -144,17 +143,7 @@ class HashGridMethod:
         )
 
     def groups(self) -> list[ParameterGroup]:
-        options = self.options
-        heads = [*self.field.density_head.parameters(), *self.field.colour_head.parameters()]
-        table = self.field.grid.table
-        table.gradient_in_place = True
-        return [
-            ParameterGroup("grid", [table], options.learning_rate, sparse=True),
-            ParameterGroup(
-                "heads", heads, options.head_learning_rate, weight_decay=options.head_weight_decay
-            ),
-            *self.corrections.groups(),
-        ]
+        return [*radiance_groups(self.field, self.options), *self.corrections.groups()]
 
     @torch.no_grad()
     def before_step(self, step: int, progress: float) -> None:
@@ -294,16 +283,6 @@ class HashGridMethod:
             return found.to(points.device)
 
         self.renderer.occupancy.restrict(visible)
-
-
-def _options(settings: dict, method: str, kind: type) -> HashGridSettings:
-    known = {item.name for item in fields(kind)}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UserError(
-            f"unknown setting {unknown[0]!r} of method {method}; there are {', '.join(sorted(known))}"
-        )
-    return kind(**settings)
 
 
 def _pixel(

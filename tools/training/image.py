@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from fieldstone.core.errors import UserError
 
 from ...fields.image import ImageField
 from ...fields.quantisation import check_bits, straight_through
-from .methods import ParameterGroup
+from .methods import ParameterGroup, read_settings
 
 __all__ = ["PROTOCOLS", "ImageMethod", "ImageSettings", "trained_pixels"]
 
@@ -157,13 +157,7 @@ def trained_pixels(height: int, width: int, protocol: str) -> np.ndarray:
 
 
 def _options(settings: dict) -> ImageSettings:
-    known = {item.name for item in fields(ImageSettings)}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UserError(
-            f"unknown setting {unknown[0]!r} of method image; there are {', '.join(sorted(known))}"
-        )
-    options = ImageSettings(**settings)
+    options = read_settings(ImageSettings, settings, "image")
     if options.protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {options.protocol!r}; there are {', '.join(PROTOCOLS)}")
     if options.bits:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from torch import Tensor
 
 from fieldstone.core.errors import UserError
 
-__all__ = ["METHODS", "Method", "ParameterGroup", "SceneModel", "method_class", "optimiser_groups"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "ParameterGroup",
+    "SceneModel",
+    "method_class",
+    "optimiser_groups",
+    "radiance_groups",
+    "read_settings",
+]
 
 METHODS: dict[str, str] = {
     "hash-grid": "fieldstone.tools.training.hash_grid:HashGridMethod",
@@ -108,4 +117,26 @@ def optimiser_groups(groups: list[ParameterGroup]) -> list[dict]:
             "weight_decay": group.weight_decay,
         }
         for group in groups
+    ]
+
+
+def read_settings(kind: type, chosen: Mapping[str, object], method: str):
+    """The settings dataclass `kind` with what the user chose; UserError for a name it does not have."""
+    known = {item.name for item in fields(kind)}
+    unknown = sorted(set(chosen) - known)
+    if unknown:
+        raise UserError(
+            f"unknown setting {unknown[0]!r} of method {method}; there are {', '.join(sorted(known))}"
+        )
+    return kind(**chosen)
+
+
+def radiance_groups(field, options) -> list[ParameterGroup]:
+    """Hash table and heads of a `RadianceField`, at the rates of `options`; the table's gradient is added in place."""
+    heads = [*field.density_head.parameters(), *field.colour_head.parameters()]
+    table = field.grid.table
+    table.gradient_in_place = True
+    return [
+        ParameterGroup("grid", [table], options.learning_rate, sparse=True),
+        ParameterGroup("heads", heads, options.head_learning_rate, weight_decay=options.head_weight_decay),
     ]
