@@ -9,7 +9,7 @@ import numpy as np
 from .cloud import Cloud
 from .hole_finding import FoundHole
 from .hole_report import JointCovariance, hole_parameters, ordered, report
-from .holes import chosen_face, prepared, sought_holes
+from .holes import chosen_face, no_hole, prepared, sought_holes, wanted_radii
 from .result import Measurement
 from .thread_axis import axis_frame
 
@@ -39,14 +39,17 @@ def measure_flange(
 
     Raises as `find_holes` does.
     """
+    radii = wanted_radii(diameter)
     cloud, seed, rng = prepared(cloud, unit, seed, rng)
     one, faces, warnings = chosen_face(cloud, face, sigma, rng)
     found = sought_holes(cloud, one, None, walls)
     holes = ordered(found.holes, one)
     bore = _bore(holes)
     rest = [hole for hole in holes if hole is not bore]
-    if diameter is not None:
-        rest = [hole for hole in rest if diameter[0] <= 2 * hole.radius <= diameter[1]]
+    if radii is not None:
+        rest = [hole for hole in rest if radii[0] <= hole.radius <= radii[1]]
+        if not rest:
+            raise no_hole(found, holes, diameter, cloud.unit or "")
     circle, members = _bolt_circle([hole for hole in rest if hole.covariance is not None])
     covariance = JointCovariance(one, found.blur_sd)
     parameters: dict = {"bore": None, "pitch_circle": None}

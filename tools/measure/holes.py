@@ -9,11 +9,11 @@ from fieldstone.core.errors import UserError
 from .cloud import Cloud
 from .errors import NotMeasurable
 from .faces import Face, parallel_faces
-from .hole_finding import FaceHoles, holes_of_face
+from .hole_finding import FaceHoles, FoundHole, holes_of_face
 from .hole_report import JointCovariance, hole_parameters, ordered, report
 from .result import Measurement
 
-__all__ = ["chosen_face", "find_holes", "prepared", "sought_holes"]
+__all__ = ["chosen_face", "find_holes", "no_hole", "prepared", "sought_holes", "wanted_radii"]
 
 _AS_LARGE = 0.8  # of the chosen face's points: then it is not clear which one is meant
 
@@ -96,27 +96,37 @@ def chosen_face(
     return one, listed, warnings
 
 
+def wanted_radii(diameter: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Half the range. Raises `UserError` where it is none."""
+    if diameter is None:
+        return None
+    low, high = (float(d) for d in diameter)
+    if not 0 < low < high:
+        raise UserError(f"diameter {low:g}:{high:g}: the first must be above 0 and below the second")
+    return low / 2, high / 2
+
+
+def no_hole(
+    found: FaceHoles, every: list[FoundHole], diameter: tuple[float, float] | None, unit: str
+) -> NotMeasurable:
+    """That no hole was found of the size that is wanted, what sizes there are, and what could have been found."""
+    wanted = "" if diameter is None else f" with a diameter of {diameter[0]:g} to {diameter[1]:g} {unit}"
+    sizes = ", ".join(f"{2 * hole.radius:.4g}" for hole in sorted(every, key=lambda h: h.radius))
+    others = f"; the face has openings of {sizes} {unit}" if every else ""
+    return NotMeasurable(
+        f"no hole{wanted} in the face{others}; at {found.density:.3g} points per square {unit or 'unit'} only holes wider than "
+        f"{2 * found.least_radius:.3g} {unit} are told from gaps: scan closer, or choose another face"
+    )
+
+
 def sought_holes(cloud: Cloud, face: Face, diameter: tuple[float, float] | None, walls: bool) -> FaceHoles:
     """The holes of the face with a diameter in the range. Raises `NotMeasurable` when there is none."""
     unit = cloud.unit or ""
-    radii = None
-    if diameter is not None:
-        low, high = (float(d) for d in diameter)
-        if not 0 < low < high:
-            raise UserError(f"diameter {low:g}:{high:g}: the first must be above 0 and below the second")
-        radii = (low / 2, high / 2)
+    radii = wanted_radii(diameter)
     found = holes_of_face(cloud.points, face, radii=radii, walls=walls, unit=unit)
     if not found.holes:
-        wanted = "" if radii is None else f" with a diameter of {diameter[0]:g} to {diameter[1]:g} {unit}"
-        others = ""
-        if radii is not None:
-            every = holes_of_face(cloud.points, face, walls=False, unit=unit).holes
-            sizes = ", ".join(f"{2 * hole.radius:.4g}" for hole in sorted(every, key=lambda h: h.radius))
-            others = f"; the face has openings of {sizes} {unit}" if every else ""
-        raise NotMeasurable(
-            f"no hole{wanted} in the face{others}; at {found.density:.3g} points per square {unit or 'unit'} only holes wider than "
-            f"{2 * found.least_radius:.3g} {unit} are told from gaps: scan closer, or choose another face"
-        )
+        every = [] if radii is None else holes_of_face(cloud.points, face, walls=False, unit=unit).holes
+        raise no_hole(found, every, diameter, unit)
     if radii is not None and radii[0] < found.least_radius:
         found.warnings.append(
             f"holes narrower than {2 * found.least_radius:.3g} {unit} are not told from gaps between the points"
