@@ -32,10 +32,16 @@ def align(cloud: Cloud, reference: Cloud, rng: np.random.Generator) -> tuple[Clo
     """The cloud in the reference's frame, and warnings. Units must be the same already. Raises as `pose_onto` does."""
     pose, warnings = pose_onto(cloud.world_points, reference.world_points, rng)
     turn, shift = pose[:3, :3], pose[:3, 3]
-    points = cloud.world_points @ turn.T + (shift - reference.origin)
+    move = shift - reference.origin
+    points = cloud.world_points @ turn.T + move
     normals = None if cloud.normals is None else cloud.normals @ turn.T
+    viewpoint = None if cloud.viewpoint is None else turn @ (cloud.viewpoint + cloud.origin) + move
     return replace(
-        cloud, points=np.ascontiguousarray(points), origin=reference.origin, normals=normals
+        cloud,
+        points=np.ascontiguousarray(points),
+        origin=reference.origin,
+        normals=normals,
+        viewpoint=viewpoint,
     ), warnings
 
 

@@ -48,6 +48,8 @@ class Cloud:
     """(n,) int64: row * width + column of each point of an organised cloud (empty pixels have no point)."""
     sigma: np.ndarray | None = None
     """(n,) float64 in `unit`: standard deviation of each point, where the sensor says it."""
+    viewpoint: np.ndarray | None = None
+    """(3,) float64 in `unit`, minus `origin`: where the one sensor stood that saw all points; None where that is not known."""
 
     @classmethod
     def from_points(
@@ -58,6 +60,7 @@ class Cloud:
         normals: np.ndarray | None = None,  # of the same leading shape, any length
         colours: np.ndarray | None = None,  # uint8, or float in [0, 1]
         sigma: np.ndarray | None = None,  # (n,) or (h, w), in `unit`
+        viewpoint: np.ndarray | None = None,  # (3,) of the sensor, in `unit`, world coordinates
         origin: np.ndarray | None = None,  # (3,) to subtract; None: the rounded centre if it is far away
         source: Path | None = None,
         sha256: str | None = None,
@@ -118,6 +121,7 @@ class Cloud:
             shape=shape,
             pixels=pixels,
             sigma=parts["sigma"],
+            viewpoint=None if viewpoint is None else _place(viewpoint, "viewpoint") - origin,
         )
 
     def __len__(self) -> int:
@@ -150,6 +154,7 @@ class Cloud:
             origin=self.origin * factor,
             unit=unit,
             sigma=None if self.sigma is None else self.sigma * factor,
+            viewpoint=None if self.viewpoint is None else self.viewpoint * factor,
         )
 
     def select(self, keep: np.ndarray) -> Cloud:  # (n,) bool, or indices
@@ -173,6 +178,13 @@ def _rows(values: np.ndarray | None, count: int, width: int, name: str) -> np.nd
     if values.size != count * width:
         raise UserError(f"{name} of shape {values.shape} do not fit {count} points")
     return values.reshape(count, width) if width > 1 else values.reshape(count).astype(np.float64)
+
+
+def _place(values: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if values.shape != (3,) or not np.isfinite(values).all():
+        raise UserError(f"{name} {values.tolist()}: give three finite numbers")
+    return values
 
 
 def _unit_rows(normals: np.ndarray | None) -> np.ndarray | None:

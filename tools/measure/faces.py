@@ -47,8 +47,9 @@ def parallel_faces(cloud: Cloud, *, rng: np.random.Generator, sigma: float | Non
 
     Levels are peaks of the histogram of heights above the largest plane; two are told apart when they lie more than four sigma
     from each other (0.3 mm at a noise of 0.05 mm), and each plane is then fitted to its own points, up to half way to the next.
-    Each face's normal has the sign of the cloud's normals on it; without any, all point to the side on which fewer points lie, as a
-    scanner sees no inside.
+    Each face's normal has the sign of the cloud's normals on it; without any, all point to where the scanner stood, where the cloud
+    says so (its `viewpoint`), else to the side on which fewer points lie, as a scanner sees no inside. The last is wrong for a face
+    from which more stands up than is seen below it: studs without a viewpoint.
     """
     first = fit_plane(cloud, rng=rng, sigma=sigma)
     noise = float(first.extras["sigma"])
@@ -60,7 +61,8 @@ def parallel_faces(cloud: Cloud, *, rng: np.random.Generator, sigma: float | Non
             first, noise = finer
             normal, point = first["normal"], first["point"] - cloud.origin
             heights = (cloud.points - point) @ normal
-    if cloud.normals is None and (heights > 5 * noise).sum() > (heights < -5 * noise).sum():
+    unsigned = cloud.normals is None and cloud.viewpoint is None
+    if unsigned and (heights > 5 * noise).sum() > (heights < -5 * noise).sum():
         normal, heights = -normal, -heights
     levels = _levels(heights, noise, len(cloud))
     faces = []

@@ -61,8 +61,8 @@ def fit_line(cloud: Cloud | np.ndarray, **options) -> Measurement:
 
 
 def fit_plane(cloud: Cloud | np.ndarray, **options) -> Measurement:
-    """A plane: `point` (foot of the centroid), `normal` (to the side the cloud's normals point to, else its largest component is
-    positive). Warns when a second plane holds about as many points.
+    """A plane: `point` (foot of the centroid), `normal` (to the side the cloud's normals point to, else to that of the cloud's
+    viewpoint, else its largest component is positive). Warns when a second plane holds about as many points.
     """
     return _fit("plane", cloud, **options)
 
@@ -244,6 +244,8 @@ def _placed(name: str, frame: Frame, cloud: Cloud, sigma: float | None) -> Frame
         if name == "plane" and cloud.normals is not None:
             votes = float(np.sign(cloud.normals[:: max(1, len(cloud) // 4096)] @ axis).sum())
             side = votes if abs(votes) > 0 else side
+        elif name == "plane" and cloud.viewpoint is not None:
+            side = float((cloud.viewpoint - origin) @ axis) or side
         axis = axis if side >= 0 else -axis
     return Frame.from_axis(origin, axis, sizes)
 

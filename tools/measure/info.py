@@ -53,5 +53,6 @@ def describe(cloud: Cloud, rng: np.random.Generator | None = None) -> Measuremen
             "sigma_median": None if cloud.sigma is None else float(np.median(cloud.sigma)),
             "organised": None if cloud.shape is None else list(cloud.shape),
             "origin": cloud.origin.tolist(),
+            "viewpoint": None if cloud.viewpoint is None else (cloud.viewpoint + cloud.origin).tolist(),
         },
     )

@@ -67,6 +67,7 @@ def read(
         normals=raw.normals,
         colours=raw.colours,
         sigma=raw.sigma,
+        viewpoint=raw.viewpoint,
         source=path,
         sha256=digest,
         warnings=tuple(notes),
@@ -75,7 +76,7 @@ def read(
 
 
 def write_ply(path: str | os.PathLike, cloud: Cloud) -> None:
-    """Writes a little-endian PLY with world coordinates in double, and the unit as a comment that `read` understands."""
+    """Writes a little-endian PLY with world coordinates in double; unit and viewpoint as comments that `read` understands."""
     world = cloud.world_points
     parts = [("x", "f8", world[:, 0]), ("y", "f8", world[:, 1]), ("z", "f8", world[:, 2])]
     if cloud.normals is not None:
@@ -90,6 +91,9 @@ def write_ply(path: str | os.PathLike, cloud: Cloud) -> None:
     types = {"f8": "double", "f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0"]
     header += [f"comment unit {cloud.unit}"] if cloud.unit else []
+    if cloud.viewpoint is not None:
+        place = (cloud.viewpoint + cloud.origin).tolist()
+        header.append("comment viewpoint " + " ".join(repr(value) for value in place))
     header += [f"element vertex {len(world)}", *(f"property {types[kind]} {name}" for name, kind, _ in parts)]
     atomic_write_bytes(path, ("\n".join([*header, "end_header"]) + "\n").encode() + rows.tobytes())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ _TYPES = {
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
 _UNIT_COMMENT = re.compile(r"^(?:comment|obj_info)\s+units?\s*[:=]?\s*(\S+)\s*$", re.IGNORECASE)
+_VIEWPOINT_COMMENT = re.compile(r"^(?:comment|obj_info)\s+viewpoint\s+(.*)$", re.IGNORECASE)
 
 
 @dataclass
@@ -41,11 +43,11 @@ class _Element:
 def read(path: Path) -> Raw:
     """The vertices of a PLY file: x y z, and nx ny nz, red green blue, sigma where present.
 
-    A comment "unit mm" (or m, um, inch) gives the unit. Raises `UserError` for a file that is not a PLY, is cut short, or
+    A comment "unit mm" (or m, um, inch) gives the unit, "viewpoint X Y Z" where the sensor stood. Raises `UserError` for a file that is not a PLY, is cut short, or
     promises more than it holds.
     """
     data = path.read_bytes()
-    order, elements, unit, start = _header(path, data)
+    order, elements, unit, viewpoint, start = _header(path, data)
     vertex = next((e for e in elements if e.name == "vertex"), None)
     if vertex is None or not {"x", "y", "z"} <= {name for name, _, _ in vertex.properties}:
         raise UserError(f"{path}: this PLY has no vertices with x, y and z")
@@ -72,25 +74,30 @@ def read(path: Path) -> Raw:
         normals=columns(table, ("nx", "ny", "nz")),
         colours=colours,
         sigma=table.get("sigma"),
+        viewpoint=viewpoint,
         unit=unit,
     )
 
 
-def _header(path: Path, data: bytes) -> tuple[str, list[_Element], str | None, int]:
-    """Byte order ("<", ">" or "ascii"), the elements, the unit, and where the data start."""
+def _header(
+    path: Path, data: bytes
+) -> tuple[str, list[_Element], str | None, tuple[float, float, float] | None, int]:
+    """Byte order ("<", ">" or "ascii"), the elements, the unit, the viewpoint, and where the data start."""
     end = re.search(rb"(?:^|\n)end_header[ \t]*\r?\n", data[:_LONGEST_HEADER])
     if not re.match(rb"ply\s*\n", data) or end is None:
         raise UserError(
             f"{path}: not a PLY file (no 'ply' ... 'end_header' in its first {_LONGEST_HEADER} bytes)"
         )
-    order, unit, elements = None, None, []
+    order, unit, viewpoint, elements = None, None, None, []
     for line in data[: end.start()].decode("latin-1").splitlines()[1:]:
         words = line.split()
         if not words:
             continue
-        comment = _UNIT_COMMENT.match(line.strip())
+        comment, place = _UNIT_COMMENT.match(line.strip()), _VIEWPOINT_COMMENT.match(line.strip())
         if comment:
             unit = comment[1]
+        elif place:
+            viewpoint = _three_numbers(place[1]) or viewpoint
         elif words[0] in ("comment", "obj_info"):
             continue
         elif words[0] == "format" and len(words) >= 2:
@@ -117,7 +124,16 @@ def _header(path: Path, data: bytes) -> tuple[str, list[_Element], str | None, i
         names = [name for name, _, _ in element.properties]
         if len(set(names)) < len(names):
             raise UserError(f"{path}: the PLY element '{element.name}' has a property twice")
-    return order, elements, unit, end.end()
+    return order, elements, unit, viewpoint, end.end()
+
+
+def _three_numbers(text: str) -> tuple[float, float, float] | None:
+    """None where it is a comment about something else."""
+    try:
+        numbers = tuple(float(word) for word in text.split())
+    except ValueError:
+        return None
+    return numbers if len(numbers) == 3 and all(math.isfinite(number) for number in numbers) else None
 
 
 def _skip(path: Path, data: bytes, start: int, element: _Element, order: str) -> int:

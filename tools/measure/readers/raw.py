@@ -22,6 +22,8 @@ class Raw:
     """(n, 3) uint8, or float in [0, 1]."""
     sigma: np.ndarray | None = None
     """(n,) in the points' unit."""
+    viewpoint: tuple[float, float, float] | None = None
+    """Where the sensor stood, in the points' frame and unit."""
     unit: str | None = None
     """What the file itself says."""
     notes: tuple[str, ...] = ()

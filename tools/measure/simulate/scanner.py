@@ -203,6 +203,7 @@ def scan(
         shape=(height, width),
         pixels=index,
         sigma=sigma if flaws.noise > 0 else None,
+        viewpoint=np.zeros(3),
     )
     return cloud, label
 

@@ -188,6 +188,7 @@ def _cloud(
         shape=shape,
         pixels=pixels,
         sigma=found.sigma.ravel()[pixels],
+        viewpoint=np.zeros(3),
     )
 
 
