@@ -234,7 +234,7 @@ def test_bad_requests_are_told_before_any_work(tmp_path):
     with pytest.raises(UserError, match="level"):
         export_mesh(SoftBall(), method="marching-cubes", level="high", resolution=16)
     with pytest.raises(UserError, match=r"level.*marching-cubes"):
-        export_mesh(Untouchable(), level=5.0)
+        export_mesh(SoftBall(), level=5.0)
 
 
 def test_an_empty_field_is_said_to_be_empty(tmp_path, cameras):

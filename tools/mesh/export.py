@@ -87,14 +87,14 @@ def export_mesh(
 
     if out is not None:
         check_suffix(out)
+    if method not in METHODS:
+        raise UserError(f"mesh method {method!r}: use one of {', '.join(METHODS)}")
     if hasattr(scene, "surface_mesh"):  # a scene of mesh primitives: written as it is, nothing is extracted
         if texture or target_faces is not None or level != "auto":
             raise UserError(
                 "export-mesh: this scene is a mesh already and is written as it is; leave out texture, faces and level"
             )
         return scene.surface_mesh(out)
-    if method not in METHODS:
-        raise UserError(f"mesh method {method!r}: use one of {', '.join(METHODS)}")
     if method == "tsdf" and level != "auto":
         raise UserError(
             f"mesh level {level!r}: depths are fused without one; it goes with method marching-cubes"
