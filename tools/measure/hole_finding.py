@@ -204,7 +204,11 @@ def _hole(
     if above.sum() > _FILLED * expected:
         top = float(np.quantile(piece[above, 2], 0.99))
         mirrored = piece * np.array([1.0, 1.0, -1.0])
-        hole = FoundHole("boss", edge.centre, edge.radius, edge.covariance, n_used=edge.n_used, floor=top, **common)  # fmt: skip
+        note = (
+            "material stands here: centre and radius are of the outline that it leaves free in the face, the scanner's shadow beside it "
+            "included; measure what stands there itself, in a region around it"
+        )
+        hole = FoundHole("boss", edge.centre, edge.radius, edge.covariance, n_used=edge.n_used, floor=top, notes=(note,), **common)  # fmt: skip
         return _with_wall(hole, fit_wall(mirrored, edge, face.sigma), unit) if walls else hole
     floor = None
     if below.sum() > _FILLED * expected:

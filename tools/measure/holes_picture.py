@@ -13,6 +13,7 @@ __all__ = ["in_face", "pictures"]
 
 _POINTS = 3000
 _COLOURS = {"hole": "#c00", "slot": "#06c", "boss": "#080", "notch": "#c60", "opening": "#888"}
+_SEVERAL = {"hole": "holes", "slot": "slots", "boss": "bosses", "notch": "notches", "opening": "openings"}
 
 
 def in_face(measurement: Measurement, points: np.ndarray) -> np.ndarray:  # (n, 3) world
@@ -72,7 +73,7 @@ def pictures(
             label = place + outwards / max(np.linalg.norm(outwards), 1e-9) * (size + 11 * drawing.per_pixel)
         drawing.text(*label, name, colour, 12)
     sizes = ", ".join(
-        f"{count} {kind}{'s' if count > 1 else ''}"
+        f"{count} {_SEVERAL[kind] if count > 1 else kind}"
         for kind in _COLOURS
         if (count := sum(hole["type"] == kind for hole in holes))
     )

@@ -21,6 +21,7 @@ from fieldstone.tools.measure.colour_map import coloured, nice_ceiling
 from fieldstone.tools.measure.deviation_picture import frame_of, pictures
 from fieldstone.tools.measure.distances_cpu import signed
 from fieldstone.tools.measure.frame import Frame
+from fieldstone.tools.measure.holes_picture import pictures as holes_pictures
 from fieldstone.tools.measure.ideal import ideal_points
 from fieldstone.tools.measure.report import PICTURES, write_report
 from fieldstone.tools.measure.result import Measurement
@@ -130,3 +131,13 @@ def test_colours_are_pale_at_zero_transparent_without_value_and_limits_are_round
     assert rgba[0, 2] > rgba[0, 0] and rgba[2, 0] > rgba[2, 2]
     np.testing.assert_array_equal(rgba[2], rgba[4])
     assert [nice_ceiling(v) for v in (0.013, 0.2, 7)] == pytest.approx([0.02, 0.2, 10])
+
+
+def test_a_hole_pattern_counts_its_features_in_english():
+    kinds = ["boss", "boss", "notch", "notch", "hole"]
+    holes = [{"type": kind, "centre": [10.0 * i, 0.0, 0.0], "radius": 3.0} for i, kind in enumerate(kinds)]
+    m = Measurement(
+        "holes", "mm", {"point": [0.0, 0.0, 0.0], "normal": [0.0, 0.0, 1.0], "holes": holes}, np.zeros((0, 0)), [], 0.1, 3, 3
+    )  # fmt: skip
+    (svg,) = holes_pictures(m).values()
+    assert "1 hole, 2 bosses, 2 notches" in svg
