@@ -1,5 +1,7 @@
 """Fits of every kind of data come near a known truth, and say what they do not know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,11 @@ from fieldstone.render.cameras import Cameras, look_at
 from fieldstone.render.rasterise import fragments
 from fieldstone.tools.hand.fitting.fit import Settings, fit_keypoints
 from fieldstone.tools.hand.fitting.handedness import handedness, mirrored
+from fieldstone.tools.hand.fitting.observation_fit import fit_observation
 from fieldstone.tools.hand.fitting.pixels import fit_pixels
 from fieldstone.tools.hand.fitting.scan import Scan, fit_scans
 from fieldstone.tools.hand.fitting.silhouette import fit_silhouettes
+from fieldstone.tools.hand.observed.observation import Observation
 from fieldstone.tools.hand.observed.surface_file import depth_scan
 
 from .fitting_truth import Truth
@@ -127,32 +131,43 @@ def test_pixels_of_three_views_and_of_one():
     )  # what the view saw is met; depth is a guess
 
 
-def test_scan_from_where_keypoints_ended():
-    truth = Truth(13)
+def surface_scan(truth):
     vertices, faces = truth.vertices()[0], truth.data.faces
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    scan = Scan(corners.mean(1), normals / np.linalg.norm(normals, axis=1, keepdims=True))
-    start = fit_keypoints(truth.data, truth.keypoints, truth.noisy(0.004)).state
-    fit = fit_scans(truth.data, [scan], start=start, count=900, rng=np.random.default_rng(0))
-    assert truth.apart_mm(fit.state) < truth.apart_mm(start) and np.nanmean(fit.distances) < 1e-3
+    return Scan(corners.mean(1), normals / np.linalg.norm(normals, axis=1, keepdims=True))
+
+
+def depth_image(truth, size):
+    vertices = truth.vertices()[0]
+    camera = cameras_round(vertices.mean(0), 1, size)
+    found = fragments(torch.from_numpy(vertices), torch.from_numpy(truth.data.faces), camera)
+    z = np.where(found.mask[..., 0].numpy(), found.z_depth[..., 0].numpy(), 0.0).astype(np.float64)
+    return depth_scan(z, camera, "depth")
+
+
+def test_scan_from_nothing():
+    truth = Truth(13)
+    fit = fit_scans(truth.data, [surface_scan(truth)], count=900, rng=np.random.default_rng(0))
+    assert truth.apart_mm(fit.state) < 2 and np.nanmean(fit.distances) < 1e-3
+    assert not any("ambiguous" in note for note in fit.notes)
+
+
+def test_depth_of_one_view_from_nothing():
+    truth = Truth(14)
+    truth.state = replace(truth.state, angles=0.5 * truth.state.angles)  # an open hand: nearly all of it seen
+    fit = fit_scans(truth.data, [depth_image(truth, 120)], count=900, rng=np.random.default_rng(0))
+    assert truth.apart_mm(fit.state) < 4
 
 
 def test_depth_of_one_view_beside_keypoints():
     truth = Truth(14)
-    vertices = truth.vertices()[0]
-    camera = cameras_round(vertices.mean(0), 1, 120)
-    found = fragments(torch.from_numpy(vertices), torch.from_numpy(truth.data.faces), camera)
-    z = np.where(found.mask[..., 0].numpy(), found.z_depth[..., 0].numpy(), 0.0).astype(np.float64)
-    start = fit_keypoints(truth.data, truth.keypoints, truth.noisy(0.004))
-    fit = fit_scans(
-        truth.data,
-        [depth_scan(z, camera, "depth")],
-        start=start.state,
-        count=900,
-        rng=np.random.default_rng(0),
+    seen = Observation(
+        "here", joint_set="openpose21", points=truth.noisy(0.004), scans=[depth_image(truth, 120)]
     )
-    assert truth.apart_mm(fit.state) < min(3.0, truth.apart_mm(start.state))
+    start = fit_keypoints(truth.data, truth.keypoints, seen.points)
+    fit = fit_observation(truth.data, seen, rng=np.random.default_rng(0)).fit
+    assert truth.apart_mm(fit.state) < truth.apart_mm(start.state) < 4
     assert not fit.observability.unseen(0) or "wrist x" not in fit.observability.unseen(0)
 
 

@@ -179,3 +179,47 @@ def test_rays_meet_where_the_point_was_though_one_view_is_wrong():
     found = triangulate(pixel_term(cameras, truth.keypoints.mixture, pixels))
     good = np.arange(21) != 4
     assert np.abs(found[0, good] - points[0, good]).max() < 1e-6
+
+
+def test_every_turn_is_within_45_degrees_of_a_direction():
+    from fieldstone.tools.hand.fitting.starts import directions
+
+    turns = np.array(directions())
+    assert turns.shape == (72, 3, 3) and np.allclose(np.linalg.det(turns), 1)
+    random = exp(np.random.default_rng(0).normal(0, 2, (500, 3)))
+    cosine = (np.einsum("nij,mij->nm", random, turns).max(1) - 1) / 2
+    assert np.degrees(np.arccos(cosine)).max() < 45
+
+
+def test_what_the_camera_saw_through_is_drawn_back():
+    from scipy.spatial import cKDTree
+
+    from fieldstone.tools.hand.fitting.free_space import drawn_back
+
+    x, y = (part.reshape(-1) for part in np.meshgrid(*2 * [np.linspace(-0.05, 0.05, 41)]))
+    wall, eye = np.stack((x, y, np.full(len(x), 0.5)), 1), np.zeros(3)
+    vertices = np.array([[0.01, 0, 0.4], [0.08, 0, 0.5], [0, 0, 0.6]])
+    tree = cKDTree(wall / np.linalg.norm(wall, axis=1, keepdims=True))
+    found = drawn_back(wall, tree, eye, vertices, np.array([True, True, False]))
+    assert list(found.vertices) == [0, 1]
+    offset = found.targets - vertices[:2]
+    pull = (found.metric @ offset[..., None])[..., 0]
+    assert abs(pull[0, 2] - 0.1) < 2e-3  # before the wall: back onto it
+    assert (
+        pull[1, 0] < -0.025 and np.abs(pull[1] @ found.targets[1]) < 1e-12
+    )  # beside it: across the ray, depth left open
+
+
+def test_the_truth_scores_best():
+    from fieldstone.tools.hand.fitting.scan import Scan
+    from fieldstone.tools.hand.fitting.starts import surface_score
+
+    truth = Truth(7)
+    vertices, faces = truth.vertices()[0], truth.data.faces
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    scan = Scan(corners.mean(1), normals / np.linalg.norm(normals, axis=1, keepdims=True))
+    inside_out = Scan(scan.points, -scan.normals)
+    right = surface_score(truth.data, vertices, scan)
+    assert right < surface_score(truth.data, vertices + np.array([0.01, 0, 0]), scan) - 2e-3
+    assert surface_score(truth.data, vertices, inside_out) > right + 0.02

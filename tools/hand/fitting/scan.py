@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import permutations, product
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,16 +13,22 @@ from fieldstone.core.errors import UserError
 from ....fields.articulated.model_data import ModelData
 from .closest import NearestOnMesh, beyond_opening, boundary_vertices
 from .fit import Fit, Settings, extras_of, finish, problem_of
+from .free_space import FreeSpace
 from .initial import kabsch, rest_state
 from .posing import Posing
 from .priors import ShapePrior, Smoothness, pose_prior
 from .solver import Problem, solve
+from .starts import principal_axes, surface_score, surface_starts, turns_of_a_cube
 from .state import State
 from .surface import ModelToScan, ScanToModel
 from .terms import Term
 
-__all__ = ["Scan", "fit_scans", "rigid_score", "rough_starts", "surface_distance", "turns_of_a_cube"]
+__all__ = ["Scan", "fit_scans", "rigid_score", "rough_starts", "surface_distance"]
 
+_TRIED, _KEPT = 8, 3
+"""Of the likeliest starts: how many get the first steps of a fit, and how many of these the whole fit."""
+_ANOTHER = 0.008
+"""Metres between two ends' points from which they are different poses."""
 _LARGEST = 3.0
 """Metres: a larger scan is not in metres, or not of a person."""
 
@@ -42,6 +47,8 @@ class Scan:
     """Seen from all sides: then the whole model must lie on it. False for depth images."""
     empty: Callable[[np.ndarray], np.ndarray] | None = None
     """Which of some points (m, 3) lie where the camera of a depth image saw through; None: not known."""
+    origin: np.ndarray | None = None
+    """(3,) the camera that saw it; None: several, or not known."""
 
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] != 3 or len(self.points) < 50:
@@ -74,21 +81,30 @@ def fit_scans(
 ) -> Fit:
     """One subject's scans, one per frame. `more` are further terms on the posing of all vertices (keypoints, pixels).
 
-    Without `start` each scan is met from 24 directions. Sigma follows the data: from 8 mm down to what is left.
+    Without `start` the likeliest of `surface_starts` are fitted, the best end is kept, and the notes say if another one is nearly as good. Sigma follows the data: from 8 mm down to what is left.
     """
     settings = settings or Settings()
-    scans = [scan.thinned(count, rng) for scan in scans]
+    whole, scans = scans, [scan.thinned(count, rng) for scan in scans]
     posing = Posing(data, None, settings.shape_count(data))
     vertices = len(data.template)
-    if start is None:
-        mean = pose_prior(data).mean
-        parts = [rough_starts(posing, scan, mean)[0][1] for scan in scans]
-        start = State(
-            parts[0].shape,
-            *(np.concatenate([getattr(p, k) for p in parts]) for k in ("root", "angles", "translation")),
-        )
+    if start is not None:
+        starts = [start]
+    elif len(scans) == 1:
+        starts = [
+            s.state
+            for s in surface_starts(data, scans[0], settings.shape, shapes=posing.shape_count)[:_TRIED]
+        ]
+    else:  # each on its own first
+        alone = replace(settings, smooth_angle=None)
+        parts = [fit_scans(data, [scan], alone, count=count, rng=rng).state for scan in scans]
+        starts = [
+            State(
+                parts[0].shape,
+                *(np.concatenate([getattr(p, k) for p in parts]) for k in ("root", "angles", "translation")),
+            )
+        ]
     if settings.shape is not None:
-        start = replace(start, shape=np.asarray(settings.shape, np.float64))
+        starts = [replace(one, shape=np.asarray(settings.shape, np.float64)) for one in starts]
     most = max(len(scan.points) for scan in scans)
     known = all(scan.normals is not None for scan in scans)
     forward = ScanToModel(
@@ -110,32 +126,52 @@ def fit_scans(
             chosen=np.arange(0, vertices, max(1, vertices // 800)),
         )
         terms.append(back)
+    free = None
+    if any(scan.empty is not None and scan.origin is not None for scan in scans):
+        free = FreeSpace(scans=whole, vertex_count=vertices)
+        terms.append(free)
     problem = problem_of(data, posing, terms, settings, extras_of(data, posing, settings))
     if settings.smooth_angle is not None and len(scans) > 2:
         problem.smoothness = Smoothness(settings.smooth_angle, settings.smooth_translation)
 
-    surfaces = [term for term in (forward, back) if term is not None]
+    surfaces = [term for term in (forward, back, free) if term is not None]
 
     def match(_: State, points: np.ndarray) -> None:
         for term in terms:
             term.match(points)
 
-    state, iterations = start, 0
     last = 0.0015 if settings.sigma is None else settings.sigma
     # neighbouring points of a scan err together: their weight is that of about 400 independent ones
     share = min(1.0, 400 / most)
-    for sigma, gate, slide, rounds in (
-        (0.008, 0.06, 1.0, 12), (0.004, 0.03, 0.5, 12), (max(last, 0.002), 0.015, 0.2, 12), (last, 0.012, 0.05, 15),
-    ):  # fmt: skip
-        for term in surfaces:
-            term.sigma, term.gate, term.slide, term.scale = (
-                sigma / np.sqrt(share),
-                gate,
-                slide,
-                settings.robust,
-            )
-        solved = solve(problem, state, iterations=rounds, tolerance=1e-5, before=match)
-        state, iterations = solved.state, iterations + solved.iterations
+
+    def refined(state: State, stages: tuple[tuple[float, float, float, int], ...]) -> tuple[State, int]:
+        iterations = 0
+        for sigma, gate, slide, rounds in stages:
+            for term in surfaces:
+                term.sigma, term.scale = sigma / np.sqrt(share), settings.robust
+                if term is not free:
+                    term.gate, term.slide = gate, slide
+            solved = solve(problem, state, iterations=rounds, tolerance=1e-5, before=match)
+            state, iterations = solved.state, iterations + solved.iterations
+        return state, iterations
+
+    def score(state: State) -> float:
+        points = posing(state.shape, state.rotations(), state.translation, jacobian=False).points
+        return float(
+            np.mean([surface_score(data, points[i, :vertices], scan) for i, scan in enumerate(scans)])
+        )
+
+    first, others = (0.008, 0.06, 1.0, 12), (
+        (0.004, 0.03, 0.5, 12), (max(last, 0.002), 0.015, 0.2, 12), (last, 0.012, 0.05, 15),
+    )  # fmt: skip
+
+    def ranked(ends: list[tuple[State, int]]) -> list[tuple[float, State, int]]:
+        return sorted(((score(end) if len(ends) > 1 else 0.0, end, n) for end, n in ends), key=lambda e: e[0])
+
+    ends = ranked([refined(one, (first,)) for one in starts])
+    ends = [end for end in ends if end[0] <= 2 * ends[0][0]][:_KEPT]
+    ends = ranked([refined(end, others) for _, end, _ in ends])
+    _, state, iterations = ends[0]
     match(state, posing(state.shape, state.rotations(), state.translation, jacobian=False).points)
     fit = finish(problem, state, forward, iterations)
     found = [surface_distance(data, posing, state, frame, scan) for frame, scan in enumerate(scans)]
@@ -143,7 +179,7 @@ def fit_scans(
     inliers = forward.confidence > 0
     left = distances[inliers]
     own = [distance[belongs] for distance, belongs in found]
-    notes = []
+    notes = _ambiguity(posing, ends)
     for frame, (near, (distance, belongs)) in enumerate(zip(own, found)):
         prefix = f"frame {frame}: " if len(own) > 1 else ""
         notes.append(
@@ -161,6 +197,20 @@ def fit_scans(
         sigma=float(np.sqrt((left**2).mean())) if left.size else np.nan,
         notes=[*fit.notes, *notes],
     )
+
+
+def _ambiguity(posing: Posing, ends: list[tuple[float, State, int]]) -> list[str]:
+    """Says so where a clearly different end of a fit scores nearly as well as the best one."""
+    places = [posing(s.shape, s.rotations(), s.translation, jacobian=False).points for _, s, _ in ends]
+    best = ends[0][0]
+    for (score, _, _), place in zip(ends[1:], places[1:]):
+        apart = float(np.linalg.norm(place - places[0], axis=-1).mean())
+        if apart > _ANOTHER and score < 1.25 * best + 2e-4:
+            return [
+                f"ambiguous: another pose, {apart * 1e3:.3g} mm away on average, fits nearly as well "
+                f"(misfit {score * 1e3:.3g} mm, the best {best * 1e3:.3g}); keypoints beside it would settle it"
+            ]
+    return []
 
 
 def surface_distance(
@@ -197,7 +247,7 @@ def rough_starts(
     size = 400
     picked = scan.points[:: max(1, len(scan.points) // size)]
     centre = picked.mean(0)
-    axes = _principal(picked)
+    axes = principal_axes(picked)
     tree = cKDTree(picked)
     scores = []
     for pose in (mean, np.zeros_like(mean)):
@@ -206,7 +256,7 @@ def rough_starts(
             0, : len(posing.vertices)
         ]
         thin = rest[:: max(1, len(rest) // size)]
-        own = _principal(thin)
+        own = principal_axes(thin)
         middle = thin.mean(0)
         for turn in turns_of_a_cube():
             rotation = axes @ turn @ own.T
@@ -273,21 +323,3 @@ def _rough(posing: Posing, scan: Scan, state: State, mean: np.ndarray) -> tuple[
     elif scan.empty is not None:
         score += 0.03 * scan.empty(vertices).mean()
     return float(score + 1e-4 * (problem.pose(state)[0] ** 2).mean()), state
-
-
-def _principal(points: np.ndarray) -> np.ndarray:
-    """(3, 3) right-handed principal axes as columns, longest first."""
-    axes = np.linalg.svd(points - points.mean(0), full_matrices=False)[2].T
-    return axes * np.array([1, 1, np.sign(np.linalg.det(axes))])
-
-
-def turns_of_a_cube() -> list[np.ndarray]:
-    """The 24 proper rotations of a cube."""
-    found = []
-    for order in permutations(range(3)):
-        for signs in product((1, -1), repeat=3):
-            turn = np.zeros((3, 3))
-            turn[range(3), order] = signs
-            if np.linalg.det(turn) > 0:
-                found.append(turn)
-    return found

@@ -97,17 +97,20 @@ def depth_scan(
     points = local @ pose[:3, :3].T + pose[:3, 3]
     normals = toward(points, estimated_normals(points), pose[:3, 3])
     near = ndimage.binary_dilation(seen, iterations=2)  # an outline is not known better than this
+    nearest = ndimage.minimum_filter(
+        np.where(seen, z_depth, np.inf), 5
+    )  # nor is where one finger ends before another
 
     def empty(places: np.ndarray) -> np.ndarray:
         at = camera.project(torch.from_numpy(places), torch.zeros(len(places), dtype=torch.long))[0].numpy()
         inside = np.isfinite(at).all(1) & (at >= 0).all(1) & (at < (width, height)).all(1)
         x, y = (np.where(inside, at[:, k], 0).astype(int) for k in (0, 1))
         z = (places - pose[:3, 3]) @ pose[:3, 2]
-        before = seen[y, x] & (z < z_depth[y, x] - 0.01)
+        before = seen[y, x] & (z < nearest[y, x] - 0.01)
         return inside & (~near[y, x] | before)
 
     try:
-        return Scan(points, normals, signed=True, complete=False, empty=empty)
+        return Scan(points, normals, signed=True, complete=False, empty=empty, origin=pose[:3, 3])
     except UserError as error:
         raise UserError(f"{where}: {error}; is what lies behind the hand set to 0 or masked?") from None
 
