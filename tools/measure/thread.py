@@ -8,7 +8,7 @@ from .cloud import Cloud
 from .result import Measurement
 from .thread_axis import axis_frame
 from .thread_fit import ThreadFit, find_thread
-from .thread_scalars import reported_scalars
+from .thread_scalars import DIAMETERS, reported_scalars, unseen_diameters
 
 __all__ = ["fit_thread"]
 
@@ -41,6 +41,15 @@ def fit_thread(
         along = float((datum - fit.surface.point) @ fit.surface.direction)
     surface = fit.surface
     values, covariance, names = reported_scalars(surface, fit.profile, along)
+    warnings = [*cloud.warnings, *fit.warnings]
+    if fit.profile is None and unseen_diameters(surface, cloud.points[fit.used], values):
+        for name in DIAMETERS:
+            values[name] = float("nan")
+            covariance[names.index(name)] = covariance[:, names.index(name)] = np.nan
+        warnings.append(
+            "no diameters: the points leave gaps in the section that no section could be fitted across; "
+            "look from further to the side, or give --pitch-range"
+        )
     count = abs(surface.starts)
     point = surface.point + along * surface.direction
     parameters = {
@@ -64,7 +73,7 @@ def fit_thread(
         rms=float((fit.profile or surface).sigma),
         n_used=int(fit.used.sum()),
         n_total=len(cloud),
-        warnings=[*cloud.warnings, *fit.warnings],
+        warnings=warnings,
         input=cloud.input_record(),
         extras=_extras(fit, along),
         inliers=fit.used,

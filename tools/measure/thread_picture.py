@@ -79,7 +79,12 @@ def section_picture(points: np.ndarray, measurement, rng: np.random.Generator) -
         f"radius ({unit})",
     )
     drawing.dots(u, r, ["#27c"] * len(u), 1.2)
-    for name, colour in (("major_diameter", "#c00"), ("pitch_diameter", "#080"), ("minor_diameter", "#c60")):
-        drawing.line(np.array([-pitch / 2, pitch / 2]), np.full(2, measurement[name] / 2), colour, 1.0)
-    drawing.note("red: major, green: pitch, orange: minor diameter")
+    if np.isfinite(measurement["pitch_diameter"]):
+        for name, colour in (
+            ("major_diameter", "#c00"),
+            ("pitch_diameter", "#080"),
+            ("minor_diameter", "#c60"),
+        ):
+            drawing.line(np.array([-pitch / 2, pitch / 2]), np.full(2, measurement[name] / 2), colour, 1.0)
+        drawing.note("red: major, green: pitch, orange: minor diameter")
     return drawing.to_svg()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .thread_axis import axis_frame
+from .thread_axis import axis_frame, unroll
 from .thread_profile import ThreadProfile
 from .thread_surface import HelicalSurface, series_values
 
-__all__ = ["reported_scalars"]
+__all__ = ["DIAMETERS", "reported_scalars", "unseen_diameters"]
+
+DIAMETERS = ("major_diameter", "minor_diameter", "pitch_diameter")
 
 
 def reported_scalars(
@@ -61,6 +63,18 @@ def reported_scalars(
     names += [f"axis_point.{c}" for c in "xyz"] + [f"axis_direction.{c}" for c in "xyz"]
     names += ["major_diameter", "minor_diameter", "pitch_diameter"]
     return values, to @ covariance @ to.T, names
+
+
+def unseen_diameters(
+    surface: HelicalSurface,
+    points: np.ndarray,  # (n, 3) those used
+    values: dict[str, float],  # of `reported_scalars` without a profile
+) -> bool:
+    """Whether the extremes of a free profile lie where there are no points: a Fourier series swings freely across a gap."""
+    radii = unroll(points, surface.point, surface.direction)[2]
+    slack = 0.05 * float(np.ptp(radii)) + 3 * surface.sigma
+    above, below = values["major_diameter"] / 2 - radii.max(), radii.min() - values["minor_diameter"] / 2
+    return max(above, below) > slack
 
 
 def _free_profile(series: np.ndarray, starts: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,25 @@ def test_cad_bolt(view):
         assert abs(found["pitch"] - 2.0) < 5e-4
         assert found["starts"] == 1 and found["hand"] == "right"
         assert np.degrees(np.arccos(min(1, abs(found["axis_direction"] @ turn[:, 2])))) < 0.02
+
+
+def test_diameters_across_a_gap_are_not_made_up(monkeypatch):
+    """Where no section fits, a free profile may swing to any height between the points: null, not a number."""
+    from fieldstone.tools.measure import thread
+
+    rng = np.random.default_rng(5)
+    points = thread_points(rng, 8000)
+    found = thread.find_thread(points, rng=rng)
+    free = replace(found, profile=None)
+    monkeypatch.setattr(thread, "find_thread", lambda *_, **__: free)
+    kept = fit_thread(Cloud.from_points(points, "mm"))
+    assert kept["major_diameter"] == pytest.approx(2 * CREST, abs=0.1)
+    series = found.surface.series.copy()
+    series[1] += 500.0
+    free = replace(free, surface=replace(found.surface, series=series))
+    lost = fit_thread(Cloud.from_points(points, "mm"))
+    record = lost.to_json()
+    assert record["parameters"]["major_diameter"] is None and record["parameters"]["minor_diameter"] is None
+    assert record["standard_uncertainty"]["pitch_diameter"] is None
+    assert record["parameters"]["pitch"] == pytest.approx(PITCH, abs=1e-3)
+    assert any("gaps" in warning for warning in lost.warnings)
