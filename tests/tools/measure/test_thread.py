@@ -272,13 +272,14 @@ def test_diameters_across_a_gap_are_not_made_up(monkeypatch):
     rng = np.random.default_rng(5)
     points = thread_points(rng, 8000)
     found = thread.find_thread(points, rng=rng)
-    free = replace(found, profile=None)
+    series = found.surface.series.copy()
+    surface = replace(found.surface, covariance=1e-10 * np.eye(5 + len(series)))
+    free = replace(found, profile=None, surface=surface)
     monkeypatch.setattr(thread, "find_thread", lambda *_, **__: free)
     kept = fit_thread(Cloud.from_points(points, "mm"))
     assert kept["major_diameter"] == pytest.approx(2 * CREST, abs=0.1)
-    series = found.surface.series.copy()
     series[1] += 500.0
-    free = replace(free, surface=replace(found.surface, series=series))
+    free = replace(free, surface=replace(surface, series=series))
     lost = fit_thread(Cloud.from_points(points, "mm"))
     record = lost.to_json()
     assert record["parameters"]["major_diameter"] is None and record["parameters"]["minor_diameter"] is None
