@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -287,9 +288,10 @@ def loaded_by(code: str) -> set[str]:
         + "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
         "print('LOADED', *sorted({name.split('.')[0] for name in set(sys.modules) - before}))\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=ROOT.parent
-    )
+    with tempfile.TemporaryDirectory() as empty:  # nothing in it may stand in for the installed package
+        ran = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=empty
+        )
     assert ran.returncode == 0, ran.stderr
     return set(ran.stdout.rsplit("LOADED", 1)[1].split())
 
