@@ -6,8 +6,9 @@ first use.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fieldstone.core.lazy import public_names
 
 if TYPE_CHECKING:
     from .capture import Capture
@@ -35,10 +36,4 @@ def open_capture(path, *, downscale: float = 1, holdout: int | None = None, work
 
 open = open_capture
 
-
-def __getattr__(name: str) -> object:
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(_PUBLIC[name], __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = public_names(__name__, _PUBLIC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from fieldstone.core.lazy import public_names
 
 _PUBLIC = {
     "GridLevels": ".encodings.levels",
@@ -22,10 +22,4 @@ _PUBLIC = {
 
 __all__ = list(_PUBLIC)
 
-
-def __getattr__(name: str) -> object:
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(_PUBLIC[name], __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = public_names(__name__, _PUBLIC)

@@ -5,12 +5,13 @@ The names below are imported on first use, so `import fieldstone` is quick.
 
 from __future__ import annotations
 
-import importlib
 import os
 
 # Numba's and torch's worker threads spin against each other unless idle OpenMP threads sleep. This has to be in
 # the environment before torch loads its OpenMP runtime, hence here, before any other import of ours.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from fieldstone.core.lazy import public_names
 
 __version__ = "0.1.0"
 
@@ -32,14 +33,4 @@ _PUBLIC = {
 
 __all__ = ["__version__", *_PUBLIC]
 
-
-def __getattr__(name: str) -> object:
-    if name in _PUBLIC:
-        value = getattr(importlib.import_module(_PUBLIC[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'fieldstone' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_PUBLIC))
+__getattr__, __dir__ = public_names(__name__, _PUBLIC)

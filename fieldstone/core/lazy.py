@@ -1,13 +1,15 @@
-"""Packages that only some work needs, imported where they are needed."""
+"""What only some work needs, imported where it is needed: other packages, and a package's own public names."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from fieldstone.core.errors import UserError
 
-__all__ = ["require"]
+__all__ = ["public_names", "require"]
 
 _SYSTEM_HINT = {"open3d": " (on Debian and Ubuntu it also needs: apt install libusb-1.0-0 libgl1)"}
 
@@ -27,3 +29,29 @@ def require(module: str, extra: str | None = None, purpose: str | None = None) -
         raise UserError(
             f"{package} is needed{why} and cannot be imported ({error}): {command}{_SYSTEM_HINT.get(package, '')}"
         ) from error
+
+
+def public_names(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` (PEP 562) of a package whose public names are imported on first use.
+
+        __getattr__, __dir__ = public_names(__name__, {"HashGrid": ".encodings.hash_grid"})
+
+    package: the package's `__name__`. modules: for each name the module that defines it, absolute or relative
+    to the package; a module of the name's own name is itself the value. An `import` of the package then stays
+    quick however much stands behind it.
+    """
+
+    def getattribute(name: str) -> object:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = importlib.import_module(modules[name], package)
+        value = module if module.__name__.rpartition(".")[2] == name else getattr(module, name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def directory() -> list[str]:
+        return sorted(set(vars(sys.modules[package])) | set(modules))
+
+    return getattribute, directory

@@ -10,45 +10,34 @@ The names are imported on first use, so that `fieldstone measure --help` is quic
 
 from __future__ import annotations
 
-import importlib
+from fieldstone.core.lazy import public_names
 
 _PUBLIC = {
-    "Cloud": "cloud",
-    "Measurement": "result",
-    "NotMeasurable": "errors",
-    "read": "io",
-    "write_ply": "io",
-    "write_json": "result",
-    "fit_line": "fit",
-    "fit_plane": "fit",
-    "fit_circle": "fit",
-    "fit_sphere": "fit",
-    "fit_cylinder": "fit",
-    "fit_cone": "fit",
-    "fit_torus": "fit",
-    "fit_thread": "thread",
-    "find_holes": "holes",
-    "measure_flange": "flange",
-    "match_holes": "match",
-    "read_plan": "plan",
-    "run_plan": "tolerances",
-    "write_report": "report",
-    "decode": "structured_light",
-    "calibrate": "structured_light",
-    "simulate": "simulate",
+    "Cloud": ".cloud",
+    "Measurement": ".result",
+    "NotMeasurable": ".errors",
+    "read": ".io",
+    "write_ply": ".io",
+    "write_json": ".result",
+    "fit_line": ".fit",
+    "fit_plane": ".fit",
+    "fit_circle": ".fit",
+    "fit_sphere": ".fit",
+    "fit_cylinder": ".fit",
+    "fit_cone": ".fit",
+    "fit_torus": ".fit",
+    "fit_thread": ".thread",
+    "find_holes": ".holes",
+    "measure_flange": ".flange",
+    "match_holes": ".match",
+    "read_plan": ".plan",
+    "run_plan": ".tolerances",
+    "write_report": ".report",
+    "decode": ".structured_light",
+    "calibrate": ".structured_light",
+    "simulate": ".simulate",
 }
 
 __all__ = list(_PUBLIC)
 
-
-def __getattr__(name: str) -> object:
-    if name in _PUBLIC:
-        module = importlib.import_module(f"{__name__}.{_PUBLIC[name]}")
-        value = module if name == _PUBLIC[name] else getattr(module, name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_PUBLIC))
+__getattr__, __dir__ = public_names(__name__, _PUBLIC)

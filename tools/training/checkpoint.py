@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from fieldstone.core.errors import UserError
 from fieldstone.core.files import atomic_path
 
-__all__ = ["CHECKPOINT_FORMAT", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT_FORMAT", "load_checkpoint", "prefixed", "save_checkpoint", "select"]
 
 CHECKPOINT_FORMAT = 1
 """Raised when the meaning of a stored record changes; a file of another format is refused."""
@@ -73,6 +74,16 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
             f"{CHECKPOINT_FORMAT}; use the version that wrote it"
         )
     return tensors, record
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, detached, under names that begin with `prefix`; `select` is the way back."""
+    return {prefix + name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ...fields.mlp.mlp import resolve_precision
 from ...fields.radiance import RadianceField, RadianceSettings
 from ...render.cameras import Cameras
 from ..hand.synthetic_capture import MOTION_FILE
+from .checkpoint import prefixed, select
 from .field_scene import FieldScene
 from .hand_motion import HandMotion, read_motion
 from .methods import ParameterGroup, radiance_groups, read_settings
@@ -143,20 +144,17 @@ class HandMethod:
         }
 
     def state(self) -> dict[str, Tensor]:
-        tensors = {f"field.{name}": value.detach() for name, value in self.field.state_dict().items()}
+        tensors = prefixed("field.", self.field.state_dict())
         tensors["generator"] = self.generator.get_state()
         # the motion goes along, so that a run renders where its capture is not
         arrays = {} if self.motion is None else self.motion.arrays
-        return tensors | {f"motion.{name}": value for name, value in arrays.items()}
+        return tensors | prefixed("motion.", arrays)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-        self.field.load_state_dict(part("field."))
+        self.field.load_state_dict(select(state, "field."))
         self.generator.set_state(state["generator"].cpu())
-        if part("motion."):
-            self._use(part("motion."))
+        if motion := select(state, "motion."):
+            self._use(motion)
 
     def scene(self) -> HandScene:
         return HandScene(self)

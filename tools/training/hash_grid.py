@@ -19,6 +19,7 @@ from ...render.volume.distortion import distortion
 from ...render.volume.occupancy import OccupancyGrid
 from ...render.volume.renderer import VolumeRenderer
 from ...render.volume.stepping import Stepping
+from .checkpoint import prefixed, select
 from .corrections import FrameCorrections
 from .field_scene import FieldScene
 from .methods import ParameterGroup, radiance_groups, read_settings
@@ -216,20 +217,17 @@ class HashGridMethod:
         }
 
     def state(self) -> dict[str, Tensor]:
-        tensors = {f"field.{name}": value.detach() for name, value in self.field.state_dict().items()}
-        tensors |= {f"occupancy.{name}": value for name, value in self.renderer.occupancy.state().items()}
-        tensors |= {f"corrections.{name}": value for name, value in self.corrections.state().items()}
+        tensors = prefixed("field.", self.field.state_dict())
+        tensors |= prefixed("occupancy.", self.renderer.occupancy.state())
+        tensors |= prefixed("corrections.", self.corrections.state())
         tensors["generator"] = self.generator.get_state()
         tensors["rays"] = torch.tensor(self._rays)
         return tensors
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-        self.field.load_state_dict(part("field."))
-        self.renderer.occupancy.load_state(part("occupancy."))
-        self.corrections.load_state(part("corrections."))
+        self.field.load_state_dict(select(state, "field."))
+        self.renderer.occupancy.load_state(select(state, "occupancy."))
+        self.corrections.load_state(select(state, "corrections."))
         self.generator.set_state(state["generator"].cpu())
         self._rays = int(state["rays"])
 

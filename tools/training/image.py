@@ -13,6 +13,7 @@ from fieldstone.core.errors import UserError
 
 from ...fields.image import ImageField
 from ...fields.quantisation import check_bits, straight_through
+from .checkpoint import prefixed, select
 from .methods import ParameterGroup, read_settings
 
 __all__ = ["PROTOCOLS", "ImageMethod", "ImageSettings", "trained_pixels"]
@@ -117,13 +118,10 @@ class ImageMethod:
         }
 
     def state(self) -> dict[str, Tensor]:
-        tensors = {f"field.{name}": value.detach() for name, value in self.field.state_dict().items()}
-        return {**tensors, "generator": self.generator.get_state()}
+        return prefixed("field.", self.field.state_dict()) | {"generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self.field.load_state_dict(
-            {name[6:]: value for name, value in state.items() if name.startswith("field.")}
-        )
+        self.field.load_state_dict(select(state, "field."))
         self.generator.set_state(state["generator"].cpu())
         self.field.eval()
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import Tensor
 
 from fieldstone.core.backends import chosen
 from fieldstone.core.errors import UserError
@@ -22,7 +21,7 @@ from fieldstone.core.errors import UserError
 from ...fields.optim.adam import GridAdam
 from ...fields.optim.schedule import learning_rate_factor
 from .budget import Budget
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, save_checkpoint, select
 from .interrupt import Interrupt
 from .methods import Method, optimiser_groups
 from .progress import Display, Silent
@@ -93,11 +92,6 @@ def train(
     with run.training_lock(), Interrupt() as interrupt:
         sitting = _Sitting(method, run, budget, display or Silent(), preview, checkpoint_seconds, log_every)
         return sitting.go(interrupt)
-
-
-def select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 class _Sitting:

@@ -172,8 +172,8 @@ class Run:
 
     def method(self, device: str | None = None):
         """The method, built from the stored capture and settings, with the checkpoint's state loaded."""
-        from .checkpoint import load_checkpoint
-        from .loop import METHOD_PREFIX, select
+        from .checkpoint import load_checkpoint, select
+        from .loop import METHOD_PREFIX
 
         tensors, _ = load_checkpoint(self.checkpoint_path)
         method = self.blank_method(device)
