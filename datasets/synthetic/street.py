@@ -11,14 +11,16 @@ from ...render.cameras import Cameras, Rays
 from ...render.rasterise import face_normals, fragments
 from .street_materials import MATERIALS, shade_street, sky_colour
 
-__all__ = ["Street"]
+__all__ = ["HDL_64", "WIDE", "Street"]
 
 SKY = 255
 FORWARD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 """Rotation of a camera that looks along x: columns are its right, down and forward axes in a world with x ahead, y left, z up."""
 CAMERA_HEIGHT, LIDAR_HEIGHT = 1.55, 1.73
-BEAMS = -25.0, 30.0
-"""Degrees of the lowest and the highest of 64 beams. KITTI's scanner ends at +2, below most of what its cameras see of houses."""
+HDL_64 = -24.9, 2.0
+"""Degrees of the lowest and the highest of 64 beams, as on the cars of KITTI and KITTI-360: most of what the cameras see of houses and trees gets no return."""
+WIDE = -25.0, 30.0
+"""A scanner that also sees houses to their roofs, which stands in for a cloud from photographs."""
 
 
 class Street:
@@ -52,6 +54,7 @@ class Street:
         end: np.ndarray,  # (4, 4) half a turn after it
         generator: np.random.Generator,
         *,
+        beams: tuple[float, float] = HDL_64,  # degrees of the lowest and the highest
         columns: int = 900,
         noise: float = 0.015,
         dropout: float = 0.1,
@@ -64,7 +67,7 @@ class Street:
 
         azimuth, height = np.meshgrid(
             (np.arange(columns) + 0.5) / columns * 2 * np.pi - np.pi,
-            np.radians(np.linspace(*BEAMS, 64)),
+            np.radians(np.linspace(*beams, 64)),
             indexing="ij",
         )
         azimuth, height = azimuth.ravel(), height.ravel()

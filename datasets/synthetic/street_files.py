@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...render.cameras import Cameras
-from .street import CAMERA_HEIGHT, FORWARD, LIDAR_HEIGHT, SKY, Street, vehicle_poses
+from .street import CAMERA_HEIGHT, FORWARD, HDL_64, LIDAR_HEIGHT, SKY, Street, vehicle_poses
 
 __all__ = ["DRIVE", "street_cameras", "write_street"]
 
@@ -56,12 +56,13 @@ def write_street(
     width: int = 352,
     height: int = 94,
     without_pose: tuple[int, ...] = (12,),
+    beams: tuple[float, float] = HDL_64,
     columns: int = 900,
     seed: int = 0,
 ) -> Street:
     """Writes `frames` frames a metre apart: both cameras' images, semantics of camera 00, scans, calibration and poses.
 
-    Frames of `without_pose` have images and a scan and no row in poses.txt, as where the real car stood. Returns the street.
+    `beams` are the degrees of the scanner's lowest and highest of 64. Frames of `without_pose` have images and a scan and no row in poses.txt, as where the real car stood. Returns the street.
     """
     from PIL import Image
 
@@ -98,7 +99,7 @@ def write_street(
         here, before = ground[frame] @ velo, ground[max(frame - 1, 0)] @ velo
         step = np.linalg.inv(before) @ here if frame else np.eye(4)
         half = _fraction(step, 0.5)
-        street.scan(here @ np.linalg.inv(half), here @ half, generator, columns=columns).tofile(
+        street.scan(here @ np.linalg.inv(half), here @ half, generator, beams=beams, columns=columns).tofile(
             scans / f"{frame:010d}.bin"
         )
     _write_calibration(folder / "calibration", width, height, imu, velo)

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from fieldstone import datasets
 from fieldstone.core.errors import UserError
-from fieldstone.datasets.lidar import Gathering, uncurl
+from fieldstone.datasets.lidar import Gathering, read_velodyne, uncurl
+from fieldstone.datasets.synthetic.street import WIDE
 from fieldstone.datasets.synthetic.street_files import DRIVE, street_cameras, write_street
 from fieldstone.render.cameras import Rays
 from fieldstone.render.rasterise import fragments
@@ -74,6 +75,20 @@ def test_the_cloud_is_straightened_onto_the_surfaces(tree):
     assert len(capture.points) > 2000
     near = distance_to(street, capture.points[::7])
     assert np.median(near) < 0.02 and np.quantile(near, 0.95) < 0.1
+
+
+def test_the_scanner_sees_what_that_of_kitti_sees(tree):
+    folder, street = tree
+    low, high = [], []
+    for scan in (folder / "data_3d_raw" / DRIVE / "velodyne_points" / "data").glob("*.bin"):
+        points = read_velodyne(scan)
+        height = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
+        low.append(height.min())
+        high.append(height.max())
+    assert min(low) == pytest.approx(-24.9, abs=1e-3) and max(high) == pytest.approx(2.0, abs=1e-3)
+    wide = street.scan(np.eye(4), np.eye(4), np.random.default_rng(0), beams=WIDE, columns=40, dropout=0)
+    height = np.degrees(np.arctan2(wide[:, 2], np.hypot(wide[:, 0], wide[:, 1])))
+    assert height.max() == pytest.approx(30, abs=1e-3)
 
 
 def test_uncurling_undoes_the_motion_of_the_scan():
