@@ -64,14 +64,18 @@ class PrimitiveAppearance(nn.Module):
         self.sky_grid = HashGrid(3, 8, 2, 14, 8, 1.6, backend=kernels, generator=generator)
         self.sky_head = Mlp(self.sky_grid.output_size, 32, 1, 3, **heads)
 
-    def surface(
+    def surface_logits(
         self,
         at_vertices: Tensor | None,  # (n, features) interpolated, if there are any
         inside: Tensor,  # (n, 3) where the points are, in the unit cube of the grid
         directions: Tensor,  # (r, 3) unit, looking along
         ray: Tensor,  # (n,) int32, the direction of each point
-    ) -> tuple[Tensor, Tensor]:  # (n,) opacity, (n, 3) sRGB
-        """Differentiable with respect to features and parameters. Opacity depends on the place alone."""
+    ) -> tuple[Tensor, Tensor]:  # (n,), (n, 3): what a sigmoid makes opacity and sRGB
+        """Differentiable with respect to features and parameters. Opacity depends on the place alone.
+
+        A row hangs, bit for bit, on its own inputs only, whatever else is asked at once; torch's sigmoid is not like that (the last
+        elements of an array are computed by other code), so whoever needs it takes the sigmoid in arrays of one layout.
+        """
         parts = ([] if at_vertices is None else [at_vertices]) + (
             [] if self.grid is None else [self.grid(inside)]
         )
@@ -79,8 +83,14 @@ class PrimitiveAppearance(nn.Module):
         if not self.view_dependent:
             directions = torch.zeros_like(directions[:1])
             ray = torch.zeros_like(ray)
-        colour = torch.sigmoid(self.colour_head(hidden, spherical_harmonics(directions, DEGREE), ray))
-        return torch.sigmoid(hidden[:, 0] + OPAQUE), colour
+        return hidden[:, 0] + OPAQUE, self.colour_head(hidden, spherical_harmonics(directions, DEGREE), ray)
+
+    def surface(
+        self, at_vertices: Tensor | None, inside: Tensor, directions: Tensor, ray: Tensor
+    ) -> tuple[Tensor, Tensor]:  # (n,) opacity, (n, 3) sRGB
+        """The sigmoids of `surface_logits`."""
+        opacity, colour = self.surface_logits(at_vertices, inside, directions, ray)
+        return torch.sigmoid(opacity), torch.sigmoid(colour)
 
     def sky(self, directions: Tensor) -> Tensor:  # (r, 3) unit -> (r, 3) sRGB
         """What is so far away that only the direction counts. Differentiable with respect to parameters."""
