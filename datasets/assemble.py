@@ -82,6 +82,7 @@ def assemble(reading: Reading, downscale: float = 1, holdout: int | None = None)
         times=_times(reading),
         points=reading.points,
         point_colours=reading.point_colours,
+        labels=reading.labels,
         background=reading.background if images.has_alpha else None,
         colour_space="linear" if any(header.linear for header in headers) else "srgb",
         extent=_extent(reading, cameras, cut_out, notes),

@@ -12,6 +12,7 @@ from fieldstone.core.errors import UserError
 from ..render.cameras import Cameras
 from .extent import Extent
 from .images import Images, Masks, ZDepths
+from .labels import Labels
 
 __all__ = ["Capture", "Extent"]
 
@@ -44,6 +45,8 @@ class Capture:
     """(m, 3) float32 sparse points."""
     point_colours: np.ndarray | None = None
     """(m, 3) uint8."""
+    labels: Labels | None = None
+    """Semantic classes of points or pixels."""
     background: str | None = None
     """"white" or "black" if the benchmark composites transparent pixels on it."""
     colour_space: str = "srgb"

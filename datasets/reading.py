@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .extent import Extent
+from .labels import Labels
 
 __all__ = ["Frame", "Lens", "Reading", "listed"]
 
@@ -54,6 +55,8 @@ class Reading:
     """The data set's own division; None: every holdout-th frame is a test frame."""
     points: np.ndarray | None = None
     point_colours: np.ndarray | None = None
+    labels: Labels | None = None
+    """Of the points, or of the frames in their order."""
     mask_marks_used: bool = True
     """Whether non-zero mask pixels are the ones to use."""
     background: str | None = None

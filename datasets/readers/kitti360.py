@@ -13,9 +13,11 @@ import numpy as np
 
 from fieldstone.core.errors import UserError
 
+from ..labels import Labels
 from ..lidar import Gathering, read_velodyne, uncurl
 from ..reading import Frame, Lens, Reading, listed
 from .keyed_lines import keyed_lines, numbers_of
+from .kitti360_labels import NAMES
 
 __all__ = ["FORMAT", "LOOKED_FOR", "read", "recognise"]
 
@@ -82,8 +84,17 @@ def read(path: Path, downscale: float = 1) -> Reading:
         frames=frames,
         splits={"train": train, "test": test},
         points=points,
+        labels=_labels(root, drive, frames),
         notes=notes,
     )
+
+
+def _labels(root: Path, drive: str, frames: list[Frame]) -> Labels | None:
+    """Of images that data_2d_semantics has classes for."""
+    folder = root / "data_2d_semantics" / "train" / drive
+    files = [folder / Path(frame.name).parent / "semantic" / Path(frame.name).name for frame in frames]
+    found = tuple(file if file.is_file() else None for file in files)
+    return Labels(NAMES, images=found) if any(found) else None
 
 
 def _only_drive(root: Path) -> str:
