@@ -16,7 +16,7 @@ from fieldstone.core.files import atomic_write_json
 
 from .photo_features import sharpness
 
-__all__ = ["extract_frames", "is_video"]
+__all__ = ["decoded_frames", "extract_frames", "is_video"]
 
 _SCORED_PER_BIN = 15  # of a long video, this many frames of each stretch are compared
 _MAX_PIXELS = 1 << 26
@@ -139,6 +139,16 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
             if frame is None:
                 return
             yield np.asarray(frame)
+
+
+def decoded_frames(path: Path) -> tuple[float | None, Iterator[np.ndarray]]:
+    """Frames a second as the container says (None if it does not), and its (h, w, 3) uint8 sRGB frames, one at a time.
+
+    `UserError` if the video cannot be read, here or on the way.
+    """
+    with _opened(path) as reader, _ffmpeg_errors(path):
+        fps = float(reader.get_meta_data().get("fps") or 0)
+    return fps if 0 < fps < 1000 else None, _frames(path)
 
 
 def _frame_count(path: Path) -> int:
