@@ -20,8 +20,10 @@ from fieldstone.core.similarity import Similarity
 from ...fields.mlp.mlp import resolve_precision
 from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, voxelise
 from ...render.rasterise import Fragments, fragments
+from .checkpoint import prefixed, select
 from .corrections import FrameCorrections
 from .dnmp_depth import seen_points
+from .dnmp_far import FarField
 from .dnmp_scene import PrimitiveScene
 from .dnmp_settings import dnmp_settings
 from .dnmp_shading import Primitives, shade
@@ -120,6 +122,16 @@ class DnmpMethod:
             precision=resolve_precision(options.precision, self.device),
             generator=torch.Generator().manual_seed(seed),
         )
+        self.far = None
+        if options.far:
+            self.far = FarField(
+                np.zeros(3),
+                float(self.capture.extent.half_side),
+                hidden=options.hidden,
+                backend=options.backend,
+                precision=resolve_precision(options.precision, self.device),
+                seed=seed + 1,
+            )
 
     def groups(self) -> list[ParameterGroup]:
         if not len(self.geometry):
@@ -149,6 +161,8 @@ class DnmpMethod:
         ]
         if look.vertex is not None:
             groups.append(ParameterGroup("vertices", [look.vertex], rate, sparse=True))
+        if self.far is not None:
+            groups += self.far.groups()
         return groups + self.corrections.groups()
 
     def before_step(self, step: int, progress: float) -> None:
@@ -157,6 +171,11 @@ class DnmpMethod:
             self.geometry.tidy()
             with torch.no_grad():
                 self._frozen = self.geometry.vertices(), self.geometry.faces
+            if self.far is not None and not self.far.steps:
+                closed = [self._fragments(view).mask[..., 0] for view in range(len(self.train_split))]
+                self.far.restrict(self.cameras[self.train_split], closed)
+        if second and self.far is not None:
+            self.far.before_step(self.generator)
         self._stage_two = second
 
     def batch(self, step: int) -> object:
@@ -217,7 +236,7 @@ class DnmpMethod:
 
     def _colour_loss(self, views: Tensor) -> tuple[Tensor, dict[str, float]]:
         each = self.options.pixels // len(views)
-        faces, weights, colours, directions, frames = [], [], [], [], []
+        faces, weights, colours, directions, origins, frames = [], [], [], [], [], []
         for view in views.tolist():
             camera, image = self.cameras[int(self.train_split[view])], self._image(view)
             found = self._fragments(view)
@@ -232,10 +251,14 @@ class DnmpMethod:
             colours.append(image[chosen].float() / 255)
             width, _ = camera.size(0)
             at = torch.stack([chosen % width, chosen // width], 1).double() + 0.5
-            directions.append(camera.rays(torch.zeros(1, dtype=torch.int64), at).directions)
+            rays = camera.rays(torch.zeros(1, dtype=torch.int64), at)
+            directions.append(rays.directions)
+            origins.append(rays.origins)
             frames.append(torch.full((len(chosen),), view))
         face, barycentric, target = torch.cat(faces), torch.cat(weights), torch.cat(colours)
-        seen = shade(self._primitives(), face, barycentric, torch.cat(directions))
+        seen = shade(
+            self._primitives(), face, barycentric, torch.cat(directions), torch.cat(origins), self.generator
+        )
         colour = self.corrections.expose(seen.colour, torch.cat(frames))
         loss = torch.nn.functional.huber_loss(colour, target, delta=0.1)
         error = float((colour - target).detach().square().mean())
@@ -271,22 +294,17 @@ class DnmpMethod:
             for name, value in self.geometry.state_dict().items()
             if not name.startswith("shapes.")
         }
-        tensors = {f"geometry.{name}": value.detach() for name, value in geometry.items()}
+        tensors = prefixed("geometry.", geometry)
         # the decoder goes along, so that a run outlives a change of the one we ship
-        tensors |= {
-            f"decoder.{name}": value for name, value in self.geometry.shapes.decoder.state_dict().items()
-        }
-        tensors |= {
-            f"appearance.{name}": value.detach() for name, value in self.appearance.state_dict().items()
-        }
-        tensors |= {f"corrections.{name}": value for name, value in self.corrections.state().items()}
+        tensors |= prefixed("decoder.", self.geometry.shapes.decoder.state_dict())
+        tensors |= prefixed("appearance.", self.appearance.state_dict())
+        tensors |= prefixed("corrections.", self.corrections.state())
+        if self.far is not None:
+            tensors |= prefixed("far.", self.far.state())
         return tensors | {"generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-        stored = part("geometry.")
+        stored = select(state, "geometry.")
         if len(stored["codes"]) != len(self.geometry):
             if len(self.geometry):
                 raise ValueError(
@@ -297,11 +315,13 @@ class DnmpMethod:
             name: value for name, value in self.geometry.state_dict().items() if name.startswith("shapes.")
         }
         self.geometry.load_state_dict(own | stored)
-        self.geometry.shapes.decoder.load_state_dict(part("decoder."))
+        self.geometry.shapes.decoder.load_state_dict(select(state, "decoder."))
         if self.appearance.vertex is None or len(self.appearance.vertex) != 42 * len(self.geometry):
             self._build(len(self.geometry), 0)
-        self.appearance.load_state_dict(part("appearance."))
-        self.corrections.load_state(part("corrections."))
+        self.appearance.load_state_dict(select(state, "appearance."))
+        self.corrections.load_state(select(state, "corrections."))
+        if self.far is not None:
+            self.far.load_state(select(state, "far."))
         self.generator.set_state(state["generator"].cpu())
         self._frozen = None
         self._found.clear()
@@ -313,4 +333,4 @@ class DnmpMethod:
     @torch.no_grad()
     def _primitives(self) -> Primitives:
         vertices, faces = self._frozen or (self.geometry.vertices(), self.geometry.faces)
-        return Primitives(vertices, faces, self.appearance, self.half_side)
+        return Primitives(vertices, faces, self.appearance, self.half_side, self.far)

@@ -29,8 +29,17 @@ FAINT = 0.05
 class PrimitiveScene:
     """Primitives, their appearance, and the similarity (a shift) from the source frame to theirs."""
 
-    def __init__(self, primitives: Primitives, frame: Similarity, layers: int, positions: Tensor) -> None:
+    def __init__(
+        self,
+        primitives: Primitives,
+        frame: Similarity,
+        layers: int,
+        positions: Tensor,
+        ids: Tensor | None = None,
+    ) -> None:
         self.primitives, self.frame, self.layers = primitives, frame, layers
+        self.ids = torch.arange(len(primitives.vertices) // 42) if ids is None else ids
+        """(n,) int64 numbers of the primitives, which stay theirs when others are deleted."""
         self.positions = positions
         """(c, 3) where the training cameras stand, frame of the primitives: the mesh is coloured as seen from the nearest."""
 
@@ -39,13 +48,14 @@ class PrimitiveScene:
         self, cameras: Cameras, index: int, *, background: object = None, normals: bool = False
     ) -> dict[str, Tensor]:
         """As `FieldScene.render_view`; the sky is part of the scene, so `background` changes nothing. opacity is that of the primitives,
-        z_depth the mean over layers by their weight, z_depth_median that of the layer at which half of a ray is stopped."""
+        "primitive" (h, w) int64 the number of the one that weighs most, -1 for none; z_depth the mean over layers by their weight, z_depth_median that of the layer at which half of a ray is stopped."""
         width, height = cameras.size(index)
         camera = cameras[index].transformed(self.frame)
         scene = self.primitives
         found = fragments(scene.vertices, scene.faces, camera, self.layers, back_faces=False)
         face, weight = found.face.flatten(0, 1), found.barycentric.flatten(0, 1)
-        depth, directions = found.z_depth.flatten(0, 1), camera.image_rays(0).directions
+        depth, rays = found.z_depth.flatten(0, 1), camera.image_rays(0)
+        directions, origins = rays.directions, rays.origins
         seen = directions.isfinite().all(1)
         directions = torch.where(seen[:, None], directions, torch.tensor([0.0, 0.0, 1.0]))
         parts: dict[str, list[Tensor]] = {
@@ -53,11 +63,12 @@ class PrimitiveScene:
             "opacity": [],
             "z_depth": [],
             "z_depth_median": [],
+            "primitive": [],
             "normals": [],
         }
         for first in range(0, len(face), PIXELS):
             part = slice(first, first + PIXELS)
-            shaded = shade(scene, face[part], weight[part], directions[part])
+            shaded = shade(scene, face[part], weight[part], directions[part], origins[part])
             total = shaded.opacity.clamp_min(1e-6)
             median = (shaded.weights.cumsum(1) > 0.5).float().argmax(1, keepdim=True)
             parts["colour"].append(shaded.colour * seen[part][:, None])
@@ -65,6 +76,8 @@ class PrimitiveScene:
             there = shaded.opacity > FAINT
             parts["z_depth"].append(((shaded.weights * depth[part]).sum(1) / total) * there)
             parts["z_depth_median"].append(depth[part].gather(1, median)[:, 0] * (shaded.opacity > 0.5))
+            most = face[part].gather(1, shaded.weights.argmax(1, keepdim=True))[:, 0].long() // 80
+            parts["primitive"].append(torch.where(there, self.ids[most.clamp_min(0)], -1))
             if normals:
                 front = face_normals(scene.vertices, scene.faces[face[part].clamp_min(0).reshape(-1).long()])
                 front = torch.nn.functional.normalize(front, dim=1).view(*shaded.weights.shape, 3)
@@ -118,7 +131,7 @@ class PrimitiveScene:
             vertex_colors=np.column_stack([rgb, np.full(len(rgb), 255, np.uint8)]),
             process=False,
         )
-        mesh.vertex_attributes["primitive"] = number.repeat_interleave(42).int().numpy()
+        mesh.vertex_attributes["primitive"] = self.ids[number].repeat_interleave(42).int().numpy()
         notes = [f"{count - len(number)} transparent primitives left out"] if len(number) < count else []
         facts = describe(np.asarray(mesh.vertices), np.asarray(mesh.faces)) | {
             "method": "primitives",

@@ -39,6 +39,8 @@ class DnmpSettings:
     hidden: int | None = None
     hidden_layers: int | None = None
     view_dependent: bool = True
+    far: bool = True
+    """Learn a small radiance field for what the primitives leave open; without it there is only a sky that knows directions."""
     pixels: int = 4096
     views_a_step: int = 4
     learning_rate: float = 1e-2

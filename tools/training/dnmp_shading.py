@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ...fields.primitives import PrimitiveAppearance
 from ...render.rasterise import composite_layers
+from ..editing.placed import Placed
+from .dnmp_far import OPEN, FarField
 
 __all__ = ["Primitives", "Shading", "look_at_points", "shade"]
 
@@ -23,6 +25,10 @@ class Primitives(NamedTuple):
     appearance: PrimitiveAppearance
     half_side: float
     """Of the cube about the origin that the hash grid covers; what lies outside reads its border."""
+    far: FarField | None = None
+    """What the rays meet that the primitives leave open; None: the sky alone."""
+    placed: Placed | None = None
+    """Where the primitives of an edited scene come from; None: a scene as it was trained."""
 
 
 class Shading(NamedTuple):
@@ -42,14 +48,30 @@ def look_at_points(
     ray: Tensor,  # (n,) int32, the direction of each point
 ) -> tuple[Tensor, Tensor]:  # (n,) opacity, (n, 3) sRGB
     """Of points on the surface. Differentiable with respect to the appearance, not to vertices."""
-    positions = (scene.vertices[corners] * weights[..., None]).sum(1)
+    opacity, colour = _logits(scene, corners, weights, directions, ray)
+    colour = torch.sigmoid(colour)
+    if scene.placed is not None:
+        colour = scene.placed.tinted(corners[:, 0] // 42, colour)
+    return torch.sigmoid(opacity), colour
+
+
+def _logits(
+    scene: Primitives, corners: Tensor, weights: Tensor, directions: Tensor, ray: Tensor
+) -> tuple[Tensor, Tensor]:
+    vertices = scene.vertices
+    if scene.placed is not None:  # the appearance is read where the primitive was when it was learned
+        number = corners[:, 0] // 42
+        vertices = scene.placed.rest
+        directions, ray = scene.placed.turned(number, directions, ray)
+        corners = corners % 42 + 42 * scene.placed.look[number, None]
+    positions = (vertices[corners] * weights[..., None]).sum(1)
     inside = (0.5 + positions / (2 * scene.half_side)).clamp(0, 1)
     features = None
     if scene.appearance.vertex is not None:
         features = torch.nn.functional.embedding_bag(
             corners, scene.appearance.vertex, per_sample_weights=weights, mode="sum"
         )
-    return scene.appearance.surface(features, inside, directions, ray)
+    return scene.appearance.surface_logits(features, inside, directions, ray)
 
 
 def shade(
@@ -57,18 +79,35 @@ def shade(
     face: Tensor,  # (r, K) int32, -1 where absent
     barycentric: Tensor,  # (r, K, 3)
     directions: Tensor,  # (r, 3) unit
+    origins: Tensor | None = None,  # (r, 3), for the far field
+    generator: torch.Generator | None = None,  # in training
 ) -> Shading:
-    """Layers blended front to back over the sky; absent layers let everything through. Differentiable as `look_at_points` is."""
+    """Layers blended front to back over what is behind; absent layers let everything through. Differentiable as `look_at_points` is.
+
+    A ray's layers hang, bit for bit, on what that ray meets and not on what others do.
+    """
     layers = face.shape[1]
     flat = face.reshape(-1)
     there = torch.nonzero(flat >= 0)[:, 0]
-    opacity = torch.zeros(len(flat))
+    opacity = torch.full((len(flat),), -torch.inf)
     colour = torch.zeros(len(flat), 3)
     if len(there):
         corners = scene.faces[flat[there].long()].long()
         ray = (there // layers).int()
-        seen = look_at_points(scene, corners, barycentric.reshape(-1, 3)[there], directions, ray)
+        seen = _logits(scene, corners, barycentric.reshape(-1, 3)[there], directions, ray)
         opacity, colour = opacity.index_copy(0, there, seen[0]), colour.index_copy(0, there, seen[1])
+    opacity, colour = torch.sigmoid(opacity), torch.sigmoid(colour)
+    if len(there) and scene.placed is not None:
+        colour = colour.index_copy(0, there, scene.placed.tinted(corners[:, 0] // 42, colour[there]))
     blended = composite_layers(colour.view(-1, layers, 3), opacity.view(-1, layers), face >= 0)
-    sky = scene.appearance.sky(directions)
-    return Shading(blended.colour + (1 - blended.opacity)[:, None] * sky, blended.opacity, blended.weights)
+    left = 1 - blended.opacity
+    behind = scene.appearance.sky(directions)
+    if scene.far is not None:
+        open_rays = torch.nonzero(left.detach() > OPEN)[:, 0]
+        if len(open_rays):
+            rays = origins[open_rays], directions[open_rays]
+            far, far_opacity = (
+                scene.far.render(*rays) if generator is None else scene.far.train(*rays, generator)
+            )
+            behind = behind.index_copy(0, open_rays, far + (1 - far_opacity)[:, None] * behind[open_rays])
+    return Shading(blended.colour + left[:, None] * behind, blended.opacity, blended.weights)
