@@ -12,7 +12,7 @@ from ...render.rasterise import composite_layers
 from ..editing.placed import Placed
 from .dnmp_far import OPEN, FarField
 
-__all__ = ["Primitives", "Shading", "look_at_points", "shade"]
+__all__ = ["Primitives", "Shading", "behind_surface", "look_at_points", "shade", "surface_layers"]
 
 
 class Primitives(NamedTuple):
@@ -79,13 +79,24 @@ def shade(
     face: Tensor,  # (r, K) int32, -1 where absent
     barycentric: Tensor,  # (r, K, 3)
     directions: Tensor,  # (r, 3) unit
-    origins: Tensor | None = None,  # (r, 3), for the far field
+    origins: Tensor | None = None,  # (r, 3) for the far field; None: leave it out
     generator: torch.Generator | None = None,  # in training
 ) -> Shading:
-    """Layers blended front to back over what is behind; absent layers let everything through. Differentiable as `look_at_points` is.
+    """Layers blended front to back over what is behind; absent layers let everything through. Differentiable as `look_at_points` is."""
+    opacity, colour = surface_layers(scene, face, barycentric, directions)
+    blended = composite_layers(colour, opacity, face >= 0)
+    left = 1 - blended.opacity
+    behind = behind_surface(scene, left, directions, origins, generator)
+    return Shading(blended.colour + left[:, None] * behind, blended.opacity, blended.weights)
 
-    A ray's layers hang, bit for bit, on what that ray meets and not on what others do.
-    """
+
+def surface_layers(
+    scene: Primitives,
+    face: Tensor,  # (r, K) int32, -1 where absent
+    barycentric: Tensor,  # (r, K, 3)
+    directions: Tensor,  # (r, 3) unit
+) -> tuple[Tensor, Tensor]:  # (r, K) opacity, 0 where absent; (r, K, 3) sRGB
+    """What `shade` blends. A ray's rows hang, bit for bit, on what that ray meets and not on what others do."""
     layers = face.shape[1]
     flat = face.reshape(-1)
     there = torch.nonzero(flat >= 0)[:, 0]
@@ -99,10 +110,19 @@ def shade(
     opacity, colour = torch.sigmoid(opacity), torch.sigmoid(colour)
     if len(there) and scene.placed is not None:
         colour = colour.index_copy(0, there, scene.placed.tinted(corners[:, 0] // 42, colour[there]))
-    blended = composite_layers(colour.view(-1, layers, 3), opacity.view(-1, layers), face >= 0)
-    left = 1 - blended.opacity
+    return opacity.view(-1, layers), colour.view(-1, layers, 3)
+
+
+def behind_surface(
+    scene: Primitives,
+    left: Tensor,  # (r,) light that the primitives let through
+    directions: Tensor,  # (r, 3) unit
+    origins: Tensor | None = None,  # (r, 3) for the far field; None: leave it out
+    generator: torch.Generator | None = None,  # in training
+) -> Tensor:  # (r, 3) sRGB
+    """The far field where the primitives leave much open, and the sky."""
     behind = scene.appearance.sky(directions)
-    if scene.far is not None:
+    if scene.far is not None and origins is not None:
         open_rays = torch.nonzero(left.detach() > OPEN)[:, 0]
         if len(open_rays):
             rays = origins[open_rays], directions[open_rays]
@@ -110,4 +130,4 @@ def shade(
                 scene.far.render(*rays) if generator is None else scene.far.train(*rays, generator)
             )
             behind = behind.index_copy(0, open_rays, far + (1 - far_opacity)[:, None] * behind[open_rays])
-    return Shading(blended.colour + left[:, None] * behind, blended.opacity, blended.weights)
+    return behind
