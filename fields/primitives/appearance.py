@@ -7,6 +7,7 @@ as spherical harmonics instead of the product of normal and direction; and a sky
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -39,6 +40,7 @@ class PrimitiveAppearance(nn.Module):
         hidden_layers: int = 1,
         colour_layers: int = 2,
         view_dependent: bool = True,
+        frequencies: int = 0,  # of the features at vertices, before the head; the paper has 6
         backend: str = "auto",
         precision: str = "float32",
         generator: torch.Generator | None = None,
@@ -46,7 +48,7 @@ class PrimitiveAppearance(nn.Module):
         super().__init__()
         kernels = "reference" if backend == "reference" else "auto"
         heads = {"precision": precision, "backend": kernels, "generator": generator}
-        self.view_dependent = view_dependent
+        self.view_dependent, self.frequencies = view_dependent, frequencies
         self.vertex = (
             nn.Parameter((torch.rand(vertices, features, generator=generator) - 0.5) * 0.2)
             if features
@@ -58,7 +60,7 @@ class PrimitiveAppearance(nn.Module):
             self.grid = HashGrid(
                 3, levels, 2, log2_table_size, 16, growth, backend=kernels, generator=generator
             )
-        inputs = features + (self.grid.output_size if self.grid else 0)
+        inputs = features * (1 + 2 * frequencies) + (self.grid.output_size if self.grid else 0)
         self.opacity_head = Mlp(inputs, hidden, hidden_layers, GEOMETRY_FEATURES, **heads)
         self.colour_head = Mlp(GEOMETRY_FEATURES + DEGREE**2, hidden, colour_layers, 3, **heads)
         self.sky_grid = HashGrid(3, 8, 2, 14, 8, 1.6, backend=kernels, generator=generator)
@@ -76,6 +78,10 @@ class PrimitiveAppearance(nn.Module):
         A row hangs, bit for bit, on its own inputs only, whatever else is asked at once; torch's sigmoid is not like that (the last
         elements of an array are computed by other code), so whoever needs it takes the sigmoid in arrays of one layout.
         """
+        if at_vertices is not None and self.frequencies:
+            # linear in frequency, as the released code's scripts ask for: 1, ..., 32
+            turned = [at_vertices * k for k in torch.linspace(1, 32, self.frequencies).tolist()]
+            at_vertices = torch.cat([at_vertices, *map(torch.sin, turned), *map(torch.cos, turned)], 1)
         parts = ([] if at_vertices is None else [at_vertices]) + (
             [] if self.grid is None else [self.grid(inside)]
         )
@@ -91,6 +97,15 @@ class PrimitiveAppearance(nn.Module):
         """The sigmoids of `surface_logits`."""
         opacity, colour = self.surface_logits(at_vertices, inside, directions, ray)
         return torch.sigmoid(opacity), torch.sigmoid(colour)
+
+    def of_vertices(self, rows: Tensor) -> PrimitiveAppearance:
+        """The same with the features of some vertices (k,) only; all else is shared."""
+        if self.vertex is None:
+            return self
+        chosen = copy.copy(self)
+        chosen._parameters = dict(self._parameters)
+        chosen.vertex = nn.Parameter(self.vertex.detach()[rows], requires_grad=False)
+        return chosen
 
     def sky(self, directions: Tensor) -> Tensor:  # (r, 3) unit -> (r, 3) sRGB
         """What is so far away that only the direction counts. Differentiable with respect to parameters."""

@@ -18,15 +18,19 @@ from fieldstone.core.errors import UserError
 from fieldstone.core.similarity import Similarity
 
 from ...fields.mlp.mlp import resolve_precision
-from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, voxelise
+from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, template, voxelise
+from ...render.cameras import Rays
 from ...render.rasterise import Fragments, fragments
 from .checkpoint import prefixed, select
 from .corrections import FrameCorrections
 from .dnmp_depth import seen_points
 from .dnmp_far import FarField
+from .dnmp_joint import moved
+from .dnmp_population import densify, heaviest, missed_points, side_at
 from .dnmp_scene import PrimitiveScene
 from .dnmp_settings import dnmp_settings
 from .dnmp_shading import Primitives, shade
+from .dnmp_sweep import swept_points
 from .methods import ParameterGroup
 from .primitive_shapes import face_weights
 
@@ -34,6 +38,8 @@ __all__ = ["DnmpMethod"]
 
 CACHE_BYTES = 512 << 20
 """Of fragments of training views, which stay the same once shapes are frozen; beyond it views are rasterised again."""
+REFRESH = 50
+"""Steps between rasterising anew where shapes move with colours."""
 GRAZING = 0.05
 """Cosine below which a depth says too little of a surface to push it."""
 
@@ -63,9 +69,11 @@ class DnmpMethod:
             len(self.train_split), exposure=options.exposure, motion=False, device=device
         )
         self.points = None
-        count = 0
         if capture.points is not None:
             local = torch.from_numpy(self.frame.apply(np.asarray(capture.points, np.float64)))
+            if options.points_share < 1:
+                dropped = np.random.default_rng(seed).random(len(local)) >= options.points_share
+                local = local[torch.from_numpy(~dropped)]
             self.points = self._near(local)
             voxels = []
             for scale in range(options.scales):
@@ -77,17 +85,24 @@ class DnmpMethod:
                     self.points.numpy() + shift, size, minimum=options.minimum_points, generator=generator
                 )
                 voxels.append(replace(cut, centres=cut.centres - np.float32(shift)))
-            self.geometry = PrimitiveGeometry.of(voxels, options.start)
+            placed = sum(len(each.centres) for each in voxels)
+            spare = max(2048, int(options.spare * placed)) if options.spare else 0
+            free = options.shapes == "vertices"
+            self.geometry = PrimitiveGeometry.of(voxels, options.start, free=free, spare=spare)
             self._samples = torch.cat([torch.from_numpy(each.points) for each in voxels])
-            count = len(self.geometry)
+            self._samples = torch.cat([self._samples, torch.zeros(spare, *self._samples.shape[1:])])
+            reach = float(self.geometry.centres.abs().max()) + 2 * options.voxel
         else:
-            self.geometry = PrimitiveGeometry(0)
-        self._build(count, seed)
+            self.geometry, reach, spare = PrimitiveGeometry(0), 1.0, 0
+        self._spare = slice(len(self.geometry) - spare, len(self.geometry))
+        self._build(len(self.geometry), seed, reach)
         self._images: dict[int, Tensor] = {}
         self._depths: dict[int, tuple[Tensor, Tensor]] = {}
         self._found: OrderedDict[int, Fragments] = OrderedDict()
         self._frozen: tuple[Tensor, Tensor] | None = None
         self._stage_two = False
+        self._moving = False
+        self.densified, self.pruned = options.spare == 0, options.prune == 0
 
     def _near(self, points: Tensor) -> Tensor:
         """Points within reach of the cameras; UserError if no training view has one in its picture."""
@@ -105,10 +120,9 @@ class DnmpMethod:
             )
         return points
 
-    def _build(self, count: int, seed: int) -> None:
+    def _build(self, count: int, seed: int, half_side: float) -> None:
         options = self.options
-        centres = self.geometry.centres
-        self.half_side = float(centres.abs().max()) + 2 * options.voxel if count else 1.0
+        self.half_side = half_side
         finest = 2 * self.half_side / (options.voxel / 16)
         self.appearance = PrimitiveAppearance(
             42 * count,
@@ -118,6 +132,7 @@ class DnmpMethod:
             hidden=options.hidden,
             hidden_layers=options.hidden_layers,
             view_dependent=options.view_dependent,
+            frequencies=options.frequencies,
             backend=options.backend,
             precision=resolve_precision(options.precision, self.device),
             generator=torch.Generator().manual_seed(seed),
@@ -144,7 +159,12 @@ class DnmpMethod:
             table.gradient_in_place = True
         # sparse: entries without a gradient stay, so that shapes rest in stage 2
         groups = [
-            ParameterGroup("shapes", [self.geometry.codes], self.options.shape_learning_rate, sparse=True),
+            ParameterGroup(
+                "shapes",
+                [self.geometry.codes if self.geometry.free is None else self.geometry.free],
+                self.options.shape_learning_rate,
+                sparse=True,
+            ),
             ParameterGroup(
                 "shifts", [self.geometry.shifts], self.options.shape_learning_rate / 2, sparse=True
             ),
@@ -166,25 +186,78 @@ class DnmpMethod:
         return groups + self.corrections.groups()
 
     def before_step(self, step: int, progress: float) -> None:
-        second = progress >= self.options.geometry_share
+        options = self.options
+        second = progress >= options.geometry_share
+        if not self.densified and progress >= 0.4 * options.geometry_share:
+            self._densify()
         if second and self._frozen is None:
             self.geometry.tidy()
-            with torch.no_grad():
-                self._frozen = self.geometry.vertices(), self.geometry.faces
+            self._freeze()
             if self.far is not None and not self.far.steps:
                 closed = [self._fragments(view).mask[..., 0] for view in range(len(self.train_split))]
                 self.far.restrict(self.cameras[self.train_split], closed)
-        if second and self.far is not None:
-            self.far.before_step(self.generator)
         self._stage_two = second
+        if not second:
+            return
+        half_way = progress >= 0.5 * (1 + options.geometry_share)
+        if half_way and not self.pruned:
+            self._prune()
+        self._moving = options.joint and half_way
+        if self._moving and step % REFRESH == 0:
+            self._freeze()
+        if self.far is not None:
+            self.far.before_step(self.generator)
+
+    @torch.no_grad()
+    def _freeze(self) -> None:
+        """Takes shapes as they are now for what is rasterised."""
+        self._frozen = self.geometry.vertices(), self.geometry.faces
+        self._found.clear()
+
+    @torch.no_grad()
+    def _densify(self) -> None:
+        """New primitives at points that no primitive explains, of the cloud and of what photographs show where there is none."""
+        options, views = self.options, range(len(self.train_split))
+        cameras = self.cameras[self.train_split]
+        vertices, faces = self.geometry.vertices(), self.geometry.faces
+        seen = [(cameras[view], fragments(vertices, faces, cameras[view], 1)) for view in views]
+        missed = missed_points(self.points, seen, options.voxel)
+        nearest = torch.cdist(torch.from_numpy(missed), cameras.positions).amin(1).numpy()
+        points, sides = [missed], [side_at(options.voxel, nearest)]
+        if options.sweep:
+            bare = [~found.mask[..., 0] for _, found in seen]
+            swept, side = swept_points(cameras, self._image, bare, options.voxel)
+            points, sides = [*points, swept], [*sides, side]
+        points, sides = np.concatenate(points), np.concatenate(sides)
+        inside = np.abs(points).max(1, initial=0) < self.half_side
+        rows, samples = densify(
+            self.geometry,
+            points[inside],
+            sides[inside],
+            minimum=options.minimum_points,
+            start=options.start,
+            generator=np.random.default_rng(len(points)),
+        )
+        self._samples[rows] = samples
+        self.densified = True
+
+    @torch.no_grad()
+    def _prune(self) -> None:
+        """Removes the primitives that no training view shows."""
+        cameras = self.cameras[self.train_split]
+        views = ((cameras[view], self._fragments(view)) for view in range(len(self.train_split)))
+        self.geometry.alive &= heaviest(self._primitives(), views) >= self.options.prune
+        self._freeze()
+        self.pruned = True
 
     def batch(self, step: int) -> object:
         if not self._stage_two:
             depth = self.options.depth_weight > 0 and step % 4 == 3
             if depth:
                 return "depth", int(torch.randint(len(self.train_split), (1,), generator=self.generator))
-            count = min(self.options.primitives_a_step, len(self.geometry))
-            return "points", torch.randperm(len(self.geometry), generator=self.generator)[:count]
+            alive = torch.nonzero(self.geometry.alive)[:, 0]
+            count = min(self.options.primitives_a_step, len(alive))
+            return "points", alive[torch.randperm(len(alive), generator=self.generator)[:count]]
         views = torch.randint(len(self.train_split), (self.options.views_a_step,), generator=self.generator)
         return "pixels", views
 
@@ -256,9 +329,12 @@ class DnmpMethod:
             origins.append(rays.origins)
             frames.append(torch.full((len(chosen),), view))
         face, barycentric, target = torch.cat(faces), torch.cat(weights), torch.cat(colours)
-        seen = shade(
-            self._primitives(), face, barycentric, torch.cat(directions), torch.cat(origins), self.generator
-        )
+        rays = Rays(torch.cat(origins), torch.cat(directions), torch.ones(len(face)))
+        scene = self._primitives()
+        if self._moving:
+            vertices, barycentric = moved(self.geometry, scene, face, rays)
+            scene = scene._replace(vertices=vertices)
+        seen = shade(scene, face, barycentric, rays.directions, rays.origins, self.generator)
         colour = self.corrections.expose(seen.colour, torch.cat(frames))
         loss = torch.nn.functional.huber_loss(colour, target, delta=0.1)
         error = float((colour - target).detach().square().mean())
@@ -301,7 +377,14 @@ class DnmpMethod:
         tensors |= prefixed("corrections.", self.corrections.state())
         if self.far is not None:
             tensors |= prefixed("far.", self.far.state())
-        return tensors | {"generator": self.generator.get_state()}
+        if self.options.joint and self._frozen is not None:
+            tensors["frozen"] = self._frozen[0]
+        return tensors | {
+            "generator": self.generator.get_state(),
+            "half_side": torch.tensor(self.half_side, dtype=torch.float64),
+            "added": self._samples[self._spare],
+            "done": torch.tensor([self.densified, self.pruned]),
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         stored = select(state, "geometry.")
@@ -310,25 +393,39 @@ class DnmpMethod:
                 raise ValueError(
                     f"{len(stored['codes'])} primitives stored, {len(self.geometry)} from the points"
                 )
-            self.geometry = PrimitiveGeometry(len(stored["codes"]))
+            self.geometry = PrimitiveGeometry(len(stored["codes"]), free="free" in stored)
         own = {
             name: value for name, value in self.geometry.state_dict().items() if name.startswith("shapes.")
         }
         self.geometry.load_state_dict(own | stored)
         self.geometry.shapes.decoder.load_state_dict(select(state, "decoder."))
         if self.appearance.vertex is None or len(self.appearance.vertex) != 42 * len(self.geometry):
-            self._build(len(self.geometry), 0)
+            self._build(len(self.geometry), 0, float(state["half_side"]))
         self.appearance.load_state_dict(select(state, "appearance."))
         self.corrections.load_state(select(state, "corrections."))
         if self.far is not None:
             self.far.load_state(select(state, "far."))
         self.generator.set_state(state["generator"].cpu())
-        self._frozen = None
+        self.densified, self.pruned = state["done"].tolist()
+        if self.points is not None:
+            self._samples[self._spare] = state["added"]
+        self._frozen = (state["frozen"], self.geometry.faces) if "frozen" in state else None
         self._found.clear()
 
+    @torch.no_grad()
     def scene(self) -> PrimitiveScene:
+        """Of the primitives that are alive alone, numbered anew."""
         positions = self.cameras[self.train_split].positions.float()
-        return PrimitiveScene(self._primitives(), self.frame, self.options.layers, positions)
+        alive = self.geometry.alive
+        rows = (42 * torch.nonzero(alive) + torch.arange(42)).reshape(-1)
+        vertices = self.geometry.vertices()[rows]
+        faces = (
+            template().faces.int()[None]
+            + 42 * torch.arange(int(alive.sum()), dtype=torch.int32)[:, None, None]
+        )
+        appearance = self.appearance.of_vertices(rows)
+        scene = Primitives(vertices, faces.reshape(-1, 3), appearance, self.half_side, self.far)
+        return PrimitiveScene(scene, self.frame, self.options.layers, positions)
 
     @torch.no_grad()
     def _primitives(self) -> Primitives:

@@ -23,17 +23,31 @@ class DnmpSettings:
     scales: int | None = None
     minimum_points: int = 3
     """A voxel with fewer points gets no primitive."""
-    start: str = "encoder"
-    """Shape a primitive starts from: "encoder" (of the points in its voxel) or "sphere" (the paper's)."""
+    points_share: float = 1.0
+    """Of the points that are used; the others are dropped at random, to see what depends on them."""
+    start: str | None = None
+    """Shape a primitive starts from: "encoder" or "pca" (of the points in its voxel) or "sphere" (the paper's)."""
+    shapes: str = "codes"
+    """What is learned of a shape: "codes" of the frozen decoder, or "vertices", each free."""
     geometry_share: float = 0.25
     """Share of the budget that goes to shapes (stage 1); then they are frozen and the rest goes to colours (stage 2)."""
     primitives_a_step: int = 2048
     depth_weight: float = 0.5
     """Of the rendered z_depth against that of points that a view sees, relative to it; 0 for none. Every fourth step of stage 1."""
+    spare: float = 0.3
+    """Primitives that densifying may add, as a share of those that points gave (2048 at least); 0: none are added."""
+    sweep: bool = True
+    """Look for points in the photographs where no primitive is, for densifying."""
+    prune: float = 1e-3
+    """Primitives that weigh less than this in every pixel of every training view are removed half-way through stage 2; 0: none."""
+    joint: bool = False
+    """In the second half of stage 2 let photographs move shapes too."""
     layers: int | None = None
     """Surfaces along a ray that are blended, of all scales together, in the order of their depth."""
     features: int | None = None
     """Free numbers at each vertex."""
+    frequencies: int | None = None
+    """Sines and cosines of those, for the head."""
     hash_levels: int | None = None
     """Levels of the shared hash grid read at the surface; 0 for none."""
     hidden: int | None = None
@@ -53,10 +67,16 @@ class DnmpSettings:
 
 
 PRESETS = {
-    "paper": {"scales": 2, "layers": 6, "features": 21, "hash_levels": 0, "hidden": 256, "hidden_layers": 8},
-    "default": {"scales": 2, "layers": 4, "features": 8, "hash_levels": 12, "hidden": 64, "hidden_layers": 1},
-    "light": {"scales": 2, "layers": 3, "features": 4, "hash_levels": 10, "hidden": 32, "hidden_layers": 1},
-}
+    "paper": {
+        "scales": 2, "layers": 6, "features": 21, "frequencies": 6, "hash_levels": 0, "hidden": 256, "hidden_layers": 8, "start": "sphere"
+    },
+    "default": {
+        "scales": 2, "layers": 4, "features": 8, "frequencies": 0, "hash_levels": 12, "hidden": 64, "hidden_layers": 1, "start": "encoder"
+    },
+    "light": {
+        "scales": 2, "layers": 3, "features": 4, "frequencies": 0, "hash_levels": 10, "hidden": 32, "hidden_layers": 1, "start": "encoder"
+    },
+}  # fmt: skip
 
 
 def dnmp_settings(chosen: dict) -> DnmpSettings:
@@ -64,8 +84,14 @@ def dnmp_settings(chosen: dict) -> DnmpSettings:
     options = read_settings(DnmpSettings, chosen, "dnmp")
     if options.preset not in PRESETS:
         raise UserError(f"dnmp: preset {options.preset!r}; there are {', '.join(PRESETS)}")
-    if options.start not in STARTS:
+    if options.start is not None and options.start not in STARTS:
         raise UserError(f"dnmp: start {options.start!r}; there are {', '.join(STARTS)}")
+    if options.shapes not in ("codes", "vertices"):
+        raise UserError(f"dnmp: shapes {options.shapes!r}; there are codes, vertices")
+    if not 0 < options.points_share <= 1:
+        raise UserError(f"dnmp: points_share {options.points_share}; give a number above 0, up to 1")
+    if options.spare < 0 or options.prune < 0:
+        raise UserError(f"dnmp: spare {options.spare}, prune {options.prune}; give 0 or more")
     if not 0 < options.geometry_share <= 1:
         raise UserError(f"dnmp: geometry_share {options.geometry_share}; give a number above 0, up to 1")
     for key, value in PRESETS[options.preset].items():
