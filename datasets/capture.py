@@ -10,6 +10,7 @@ import numpy as np
 from fieldstone.core.errors import UserError
 
 from ..render.cameras import Cameras
+from .block import Block
 from .extent import Extent
 from .images import Images, Masks, ZDepths
 from .labels import Labels
@@ -45,14 +46,19 @@ class Capture:
     """(m, 3) float32 sparse points."""
     point_colours: np.ndarray | None = None
     """(m, 3) uint8."""
+    point_labels: np.ndarray | None = None
+    """(m,) integers: what each point is of, by `label_names`; None: the data set does not say."""
+    label_names: dict[int, str] = field(default_factory=dict)
     labels: Labels | None = None
-    """Semantic classes of points or pixels."""
+    """Semantic classes of pixels."""
     background: str | None = None
     """"white" or "black" if the benchmark composites transparent pixels on it."""
     colour_space: str = "srgb"
     """Of the files: "linear" for EXR and HDR. `images` are sRGB either way."""
     extent: Extent = field(default_factory=lambda: Extent(np.zeros(3), 1.0, False))
     """The cube that holds the subject."""
+    block: Block | None = None
+    """The part of a large scene that is to be learned, where it is divided."""
     notes: list[str] = field(default_factory=list)
     """What was skipped, rescaled or ignored, one line each."""
 
@@ -84,7 +90,9 @@ class Capture:
             + (", linear light shown as sRGB" if self.colour_space == "linear" else ""),
         ]
         beside = [
-            f"{len(self.points)} points" if self.points is not None else "",
+            f"{len(self.points)} points{' with labels' if self.point_labels is not None else ''}"
+            if self.points is not None
+            else "",
             "masks" if self.masks is not None else "",
             "z_depths" if self.z_depths is not None else "",
             "times" if self.times is not None else "",

@@ -1,4 +1,4 @@
-"""What things are: semantic classes of a capture's points or pixels."""
+"""What pixels show: semantic classes, by number."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ __all__ = ["Labels"]
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Classes by number, of points or of pixels or of both; what is not labelled has no place in `names`."""
+    """Class numbers of the pixels of frames; what is not labelled has no place in `names`."""
 
     names: dict[int, str]
     """Number in the files -> name of the class."""
     images: tuple[Path | None, ...] = ()
     """A picture of class numbers for each frame that has one, of any size but the frame's shape; empty: none has."""
-    points: np.ndarray | None = None
-    """(m,) class numbers of the capture's points."""
 
     def image(self, index: int) -> np.ndarray | None:
         """(h, w) class numbers of a frame at the size they are stored in; None if it has none. UserError for a damaged file."""

@@ -15,7 +15,7 @@ from fieldstone.core.errors import UserError
 from fieldstone.core.files import atomic_write_bytes
 
 from ...fields.quantisation import check_bits
-from ..training.capture_record import data_record
+from ..training.capture_record import moved_record
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.loop import METHOD_PREFIX
 from ..training.methods import method_class
@@ -38,7 +38,7 @@ def packed_bytes(run: Run, bits: int, beside: Path | None = None) -> bytes:
     config = {key: run.config[key] for key in _KEPT if key in run.config}
     config["device"] = "cpu"
     if beside is not None:
-        config["data"] = _moved(config["data"], run.folder, beside)
+        config["data"] = moved_record(config["data"], run.folder, beside)
     _, record = load_checkpoint(run.checkpoint_path)
     return to_bytes(
         {
@@ -87,7 +87,7 @@ def unpack(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
     Run.check_free(folder)
     try:
         config, capture = dict(record["config"]), dict(record["capture"])
-        config["data"] = _moved(config["data"], path.parent, folder)
+        config["data"] = moved_record(config["data"], path.parent, folder)
         config["packed"] = {"bits": int(record["bits"]), "bytes": len(data)}
         config["budget"] = {"minutes": None, "steps": max(1, int(record["step"]))}
         config.pop("format", None)
@@ -114,11 +114,3 @@ def open_run(path: str | os.PathLike) -> Run:
     run = unpack(path, Path(folder.name) / "run")
     run._temporary = folder
     return run
-
-
-def _moved(data: dict, base: Path, target: Path) -> dict:
-    """The data's record as seen from folder `target` instead of `base`."""
-    if data.get("bundled") or "path" not in data:
-        return data
-    place = Path(os.path.normpath(Path(base).resolve() / str(data["path"])))
-    return {**data, "path": data_record(target, place, 1, None)["path"]}

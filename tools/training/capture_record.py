@@ -10,7 +10,15 @@ import numpy as np
 
 from fieldstone.core.errors import UserError
 
-__all__ = ["BUNDLED", "DeferredFrames", "data_record", "describe_capture", "open_data", "restore_capture"]
+__all__ = [
+    "BUNDLED",
+    "DeferredFrames",
+    "data_record",
+    "describe_capture",
+    "moved_record",
+    "open_data",
+    "restore_capture",
+]
 
 BUNDLED = "bundled"
 """The name of the scene that comes with Fieldstone, in config.json and as a run's default name."""
@@ -30,6 +38,14 @@ def data_record(folder: Path, data: str | os.PathLike | None, downscale: float, 
     return {"bundled": False, "path": path, "downscale": downscale, "holdout": holdout}
 
 
+def moved_record(record: dict, base: Path, target: Path) -> dict:
+    """The record of folder `base` as folder `target` has to have it."""
+    if record.get("bundled") or "path" not in record:
+        return record
+    place = Path(os.path.normpath(Path(base).resolve() / str(record["path"])))
+    return {**record, "path": data_record(target, place, 1, None)["path"]}
+
+
 def open_data(folder: Path, record: dict, elsewhere: str | os.PathLike | None = None):
     """The capture of a run in `folder`; `elsewhere` replaces the recorded place of the data."""
     from ... import datasets
@@ -43,9 +59,15 @@ def open_data(folder: Path, record: dict, elsewhere: str | os.PathLike | None = 
         path = Path(os.path.normpath(path))
         if not path.exists():
             raise UserError(f"{path}: the data of run {folder} is not there; say where it is now with --data")
-    return datasets.open(
+    capture = datasets.open(
         path, downscale=record["downscale"], holdout=record["holdout"], workspace=Path(folder) / "colmap"
     )
+    if "block" not in record:
+        return capture
+    from ...datasets.block import Block
+    from ..blocks.plan import within
+
+    return within(capture, Block.from_json(record["block"]))
 
 
 def describe_capture(capture) -> dict:
@@ -64,11 +86,12 @@ def describe_capture(capture) -> dict:
         "masks": capture.masks is not None,
         "z_depths": capture.z_depths is not None,
         "notes": list(capture.notes),
-    }
+    } | ({} if capture.block is None else {"block": capture.block.to_json()})
 
 
 def restore_capture(record: dict, source: Callable[[], object], folder: Path):
     """A `Capture` from `describe_capture`'s record; when a frame is read, `source()` opens the real one."""
+    from ...datasets.block import Block
     from ...datasets.capture import Capture, Extent
     from ...render.cameras import Cameras
 
@@ -99,6 +122,7 @@ def restore_capture(record: dict, source: Callable[[], object], folder: Path):
             colour_space=record["colour_space"],
             extent=Extent.from_json(record["extent"]),
             notes=list(record["notes"]),
+            block=Block.from_json(record["block"]) if "block" in record else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'capture.json'}: damaged ({error!r})") from error

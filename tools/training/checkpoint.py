@@ -48,8 +48,8 @@ def save_checkpoint(path: str | os.PathLike, tensors: dict[str, Tensor], record:
         ) from error
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The tensors (on the CPU) and the record; `UserError` when absent, damaged or of another format."""
+def load_checkpoint(path: str | os.PathLike, prefix: str = "") -> tuple[dict[str, Tensor], dict]:
+    """The tensors (on the CPU) whose names begin with `prefix`, and the record; `UserError` when absent, damaged or of another format."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -59,7 +59,8 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
         with safe_open(path, framework="pt", device="cpu") as file:
             record = json.loads((file.metadata() or {}).get(_RECORD, "null"))
             # clones, because the file may be replaced while its pages are still mapped
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            names = [name for name in file.keys() if name.startswith(prefix)]
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(
             f"{path}: the checkpoint is damaged ({error}); delete it to train the run from its start"

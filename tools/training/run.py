@@ -152,7 +152,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """What was learned: "scene" or "image"."""
+        """What was learned: "scene", "image" or "video"."""
         return self.config.get("kind", "scene")
 
     def record(self) -> dict:
@@ -166,6 +166,10 @@ class Run:
             from ..images.picture import restore_picture
 
             return restore_picture(self.record(), self.folder, self.config["data"])
+        if self.kind == "video":
+            from ..video.clip import restore_clip
+
+            return restore_clip(self.record(), self.folder, self.config["data"])
         from .capture_record import restore_capture
 
         return restore_capture(self.record(), self.capture, self.folder)
@@ -203,6 +207,10 @@ class Run:
 
     @cached_property
     def _scene(self):
+        if "blocks" in self.config or "edited" in self.config:
+            from ..blocks.scene import scene_of
+
+            return scene_of(self)
         return self.method().scene()
 
     @contextlib.contextmanager
