@@ -82,6 +82,8 @@ def assemble(reading: Reading, downscale: float = 1, holdout: int | None = None)
         times=_times(reading),
         points=reading.points,
         point_colours=reading.point_colours,
+        point_labels=reading.point_labels,
+        label_names=reading.label_names,
         labels=reading.labels,
         background=reading.background if images.has_alpha else None,
         colour_space="linear" if any(header.linear for header in headers) else "srgb",

@@ -7,8 +7,12 @@ HDR; the OpenEXR package decodes EXR, which OpenCV's wheels leave out.
 
 from __future__ import annotations
 
+import abc
+import contextlib
 import functools
+import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +20,7 @@ import numpy as np
 
 from fieldstone.core.errors import UserError
 
-__all__ = ["ImageHeader", "decode", "linear_to_srgb", "read_header"]
+__all__ = ["EmbeddedImage", "ImageHeader", "Picture", "decode", "linear_to_srgb", "read_header"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".tif", ".tiff", ".hdr", ".webp", ".bmp")
 
@@ -48,8 +52,63 @@ class ImageHeader:
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_header(path: Path) -> ImageHeader:
+class Picture(abc.ABC):
+    """An image that is no file of its own and stands where a path would: part of a file, or drawn when asked for. `str` names it in errors."""
+
+    @abc.abstractmethod
+    def header(self) -> ImageHeader: ...
+
+    @abc.abstractmethod
+    def pixels(self) -> np.ndarray:
+        """As `decode` gives them."""
+
+
+@dataclass(frozen=True)
+class EmbeddedImage(Picture):
+    """A JPEG or 8-bit PNG among other bytes of a file."""
+
+    path: Path
+    offset: int
+    """Bytes."""
+    length: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.name}"
+
+    def _open(self):
+        from PIL import Image
+
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return Image.open(io.BytesIO(file.read(self.length)))
+
+    def header(self) -> ImageHeader:
+        with _damage(self), self._open() as image:
+            return ImageHeader(str(image.format), image.width, image.height, alpha=False)
+
+    def pixels(self) -> np.ndarray:  # (h, w, 3) uint8
+        with _damage(self), self._open() as image:
+            return np.asarray(image.convert("RGB"))
+
+
+@contextlib.contextmanager
+def _damage(what: object) -> Iterator[None]:
+    """Turns whatever a decoder raises on a damaged file into a UserError that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise nearly anything
+        raise UserError(
+            f"{what}: the image is damaged or cut short ({_one_line(error)}); copy it again or remove it"
+        ) from error
+
+
+def read_header(path: Path | Picture) -> ImageHeader:
     """The header of `path`. UserError if it is no readable image or claims more than 2^28 pixels."""
+    if isinstance(path, Picture):
+        return path.header()
     try:
         stat = path.stat()
     except (OSError, ValueError) as error:
@@ -129,7 +188,7 @@ def _tiff_header(path: Path) -> ImageHeader:
         return ImageHeader(kind, page.imagewidth, page.imagelength, alpha, orientation)
 
 
-def decode(path: Path, upright: bool) -> np.ndarray:
+def decode(path: Path | Picture, upright: bool) -> np.ndarray:
     """Pixels of `path` in sRGB with straight alpha: (h, w, 3 or 4), uint8 for 8-bit files, else float32 in
     [0, 1].
 
@@ -138,20 +197,16 @@ def decode(path: Path, upright: bool) -> np.ndarray:
     format stores associated alpha), values are clipped to [0, 1] and encoded with the sRGB curve (IEC
     61966-2-1). UserError naming the file if it is damaged or cut short.
     """
+    if isinstance(path, Picture):
+        return path.pixels()
     header = read_header(path)
-    try:
+    with _damage(path):
         if header.kind == "EXR":
             pixels = _decode_exr(path)
         elif header.kind in _RAW:
             pixels = _decode_raw(path, header)
         else:
             pixels = _decode_pillow(path)
-    except UserError:
-        raise
-    except Exception as error:  # as above
-        raise UserError(
-            f"{path}: the image is damaged or cut short ({_one_line(error)}); copy it again or remove it"
-        ) from error
     if header.kind.startswith("TIFF"):  # both decoders have applied the orientation of a TIFF
         pixels = (
             pixels if upright else turned(pixels, _TURNS_BACK.get(header.orientation, header.orientation))

@@ -12,7 +12,7 @@ import numpy as np
 
 from fieldstone.core.errors import UserError
 
-from .image_file import decode, exr_channels, read_header, turned
+from .image_file import Picture, decode, exr_channels, read_header, turned
 from .resample import area_resize, area_resize_mask
 
 __all__ = ["ByteCache", "ImageSource", "Images", "Masks", "ZDepths"]
@@ -50,7 +50,7 @@ class ByteCache:
 class ImageSource:
     """A file and how its pixels become those of the frame's camera."""
 
-    path: Path
+    path: Path | Picture
     width: int
     """Of the camera, after EXIF turning and downscaling."""
     height: int
@@ -180,7 +180,9 @@ class ZDepths:
         return (self[i] for i in range(len(self)))
 
 
-def _read_depth(path: Path) -> np.ndarray:
+def _read_depth(path: Path | Picture) -> np.ndarray:
+    if isinstance(path, Picture):
+        return path.pixels()
     try:
         if path.suffix.lower() == ".npy":
             stored = np.load(path, allow_pickle=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .extent import Extent
+from .image_file import Picture
 from .labels import Labels
 
 __all__ = ["Frame", "Lens", "Reading", "listed"]
@@ -32,12 +33,12 @@ class Frame:
     """One image and its camera."""
 
     name: str
-    image: Path
+    image: Path | Picture
     lens: Lens
     camera_to_world: np.ndarray
     """(4, 4) float64, OpenCV axes, source frame."""
-    mask: Path | None = None
-    z_depth: Path | None = None
+    mask: Path | Picture | None = None
+    z_depth: Path | Picture | None = None
     z_depth_unit: float = 1.0
     """Source units per stored value."""
     time: float | None = None
@@ -54,9 +55,14 @@ class Reading:
     splits: dict[str, list[int]] | None = None
     """The data set's own division; None: every holdout-th frame is a test frame."""
     points: np.ndarray | None = None
+    points_of: str = ""
+    """The file or folder that the points are from, for messages."""
     point_colours: np.ndarray | None = None
+    point_labels: np.ndarray | None = None
+    """(m,) integers, `label_names` says of what."""
+    label_names: dict[int, str] = field(default_factory=dict)
     labels: Labels | None = None
-    """Of the points, or of the frames in their order."""
+    """Of the frames in their order."""
     mask_marks_used: bool = True
     """Whether non-zero mask pixels are the ones to use."""
     background: str | None = None
