@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fieldstone.core.errors import UserError
 
 from .activations import truncated_exp
-from .encodings.frequency import frequency_encoding
+from .encodings.frequency import encoding_with_coordinates
 from .encodings.hash_grid import HashGrid
 from .encodings.spherical_harmonics import spherical_harmonics
 from .modulation import CamMlp, CoordinateModulation
@@ -53,7 +53,9 @@ class CamRadianceSettings:
     """Of density trunk and colour head: "none" or "layer"."""
     modulation: str = "direction"
     resolution: tuple[int, ...] = (10, 5)
-    """Nodes of the modulation: azimuth and elevation, or x, y, z (three planes), or time."""
+    """Nodes of the modulation: azimuth and elevation, or x, y, z, or time."""
+    factors: str = "dense"
+    """Of modulation by position: "dense" is one grid, "sum" and "product" three planes; see `CoordinateModulation`."""
     moving: bool = False
     warp_hidden: int = 64
     warp_layers: int = 3
@@ -72,13 +74,14 @@ class CamRadianceField(nn.Module):
         *,
         contraction: Callable[[Tensor], Tensor] | None = None,
         backend: str = "auto",
+        precision: str = "float32",  # of trunk and colour head, or "bfloat16"; the warp is float32
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         _check(settings)
         self.settings, self.contraction = settings, contraction
-        self.time = 0.0
-        small = {"norm": settings.norm, "backend": backend, "generator": generator}
+        self.time, self.backend = 0.0, "reference" if backend == "reference" else "auto"
+        small = {"norm": settings.norm, "backend": backend, "precision": precision, "generator": generator}
         self.grid = None
         inputs = 3 + 6 * settings.octaves
         if settings.encoder == "hash-grid":
@@ -96,7 +99,7 @@ class CamRadianceField(nn.Module):
             )
         elif settings.modulation == "position":
             of_density = CoordinateModulation(
-                settings.density_layers, settings.resolution, factors="sum", backend=backend
+                settings.density_layers, settings.resolution, factors=settings.factors, backend=backend
             )
         elif settings.modulation == "time":
             of_density = CoordinateModulation(settings.density_layers, settings.resolution, backend=backend)
@@ -183,12 +186,15 @@ class CamRadianceField(nn.Module):
         moments = None
         if self.warp is not None:
             moments = time if isinstance(time, Tensor) else torch.full_like(positions[:, :1], time)
-            place = _with_itself(2 * inside - 1, _PLACE_OCTAVES)
-            inside = inside + self.warp(torch.cat([place, _with_itself(moments, _TIME_OCTAVES)], 1))
+            place = self._waves(2 * inside - 1, _PLACE_OCTAVES)
+            inside = inside + self.warp(torch.cat([place, self._waves(moments, _TIME_OCTAVES)], 1))
         if self.grid is not None:
             return self.grid(inside.clamp(0, 1) if self.warp is not None else inside, known), inside, moments
-        encoded = known if known is not None else _with_itself(2 * inside - 1, self.settings.octaves)
+        encoded = known if known is not None else self._waves(2 * inside - 1, self.settings.octaves)
         return encoded, inside, moments
+
+    def _waves(self, x: Tensor, octaves: int) -> Tensor:
+        return encoding_with_coordinates(x, octaves, self.backend)
 
     def _trunk(
         self, encoded: Tensor, inside: Tensor, time: Tensor | None, outputs: int | None = None
@@ -197,11 +203,6 @@ class CamRadianceField(nn.Module):
         if self.density_head.modulation is not None:
             at = time if self.settings.modulation == "time" else inside
         return self.density_head(encoded, at, outputs=outputs)
-
-
-def _with_itself(x: Tensor, octaves: int) -> Tensor:
-    """x and its sines and cosines."""
-    return torch.cat([x, frequency_encoding(x, octaves)], dim=1)
 
 
 def _check(settings: CamRadianceSettings) -> None:

@@ -12,9 +12,14 @@ import math
 import torch
 from torch import Tensor
 
+from fieldstone.core.backends import Backend, Backends
 from fieldstone.core.errors import UserError
 
-__all__ = ["frequency_encoding"]
+__all__ = ["FREQUENCIES", "encoding_with_coordinates", "frequency_encoding", "with_coordinates"]
+
+FREQUENCIES = Backends("frequency encoding")
+FREQUENCIES.add(Backend("cpu", "fieldstone.fields.encodings.frequency_cpu", ("cpu",)))
+FREQUENCIES.add(Backend("reference", "fieldstone.fields.encodings.frequency", ("cpu", "cuda")))
 
 
 def frequency_encoding(
@@ -33,3 +38,18 @@ def frequency_encoding(
     # scaling by a power of two is exact, and so is dropping whole periods of 2: only the product with pi rounds
     angle = math.pi * torch.remainder(x[:, :, None] * octave, 2.0)  # (n, D, octaves)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+def with_coordinates(
+    x: Tensor,  # (n, D)
+    octaves: int,
+) -> Tensor:  # (n, D * (1 + 2 * octaves))
+    """x itself, then `frequency_encoding(x, octaves)`: what NeRF's networks read, in plain torch."""
+    return torch.cat([x, frequency_encoding(x, octaves)], dim=1)
+
+
+def encoding_with_coordinates(x: Tensor, octaves: int, backend: str = "auto") -> Tensor:
+    """`with_coordinates` by the fastest back end there is for x; that of the CPU is differentiable once."""
+    if octaves not in range(1, 31):
+        raise UserError(f"frequency encoding: octaves must be a whole number from 1 to 30, got {octaves!r}")
+    return FREQUENCIES.load(backend, x.device.type).with_coordinates(x, octaves)

@@ -28,6 +28,7 @@ from .layers_reference import EPSILON
 __all__ = ["perceptron"]
 
 _EPSILON = np.float32(EPSILON)
+_LANES = 16
 
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
@@ -78,7 +79,10 @@ def _finish(h, hat, count, bias, modulation, row, norm, mean, deviation):
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _finish_backward(d, result, hat, count, dbias, modulation, dmodulation, row, norm, deviation, a, b):
-    """d (>= count, BLOCK), the gradient of a layer's result, becomes that of its product; a and b are scratch of BLOCK floats."""
+    """d (>= count, BLOCK), the gradient of a layer's result, becomes that of its product.
+
+    dbias (count, _LANES) gets sums to be summed along its rows; a and b are scratch of BLOCK floats.
+    """
     for f in range(count):
         for i in range(BLOCK):
             d[f, i] = d[f, i] if result[f, i] > 0 else np.float32(0)
@@ -87,10 +91,14 @@ def _finish_backward(d, result, hat, count, dbias, modulation, dmodulation, row,
         for i in range(BLOCK):
             a[i] = np.float32(0)
             b[i] = np.float32(0)
-        for f in range(count):
+        for f in range(
+            count
+        ):  # short loops over few arrays: LLVM checks that they lie apart, and gives up on many
             for i in range(BLOCK):
                 a[i] += d[f, i] * hat[f, i]
+            for i in range(BLOCK):
                 b[i] += d[f, i]
+            for i in range(BLOCK):
                 d[f, i] += d[f, i] * gamma[i]
         for i in range(BLOCK):
             dmodulation[row, i] = a[i]
@@ -103,18 +111,22 @@ def _finish_backward(d, result, hat, count, dbias, modulation, dmodulation, row,
         for f in range(count):
             for i in range(BLOCK):
                 a[i] += d[f, i]
+            for i in range(BLOCK):
                 b[i] += d[f, i] * hat[f, i]
         for i in range(BLOCK):
             a[i] *= share
             b[i] *= share
         for f in range(count):
             for i in range(BLOCK):
-                d[f, i] = deviation[i] * (d[f, i] - a[i] - hat[f, i] * b[i])
-    for f in range(count):
-        total = np.float32(0)
-        for i in range(BLOCK):
-            total += d[f, i]
-        dbias[f] += total
+                d[f, i] = d[f, i] - a[i] - hat[f, i] * b[i]
+            for i in range(BLOCK):
+                d[f, i] *= deviation[i]
+    for f in range(count):  # sums in lanes: a sum along a row waits for itself
+        for i in range(_LANES):
+            part = np.float32(0)
+            for k in range(0, BLOCK, _LANES):
+                part += d[f, k + i]
+            dbias[f, i] += part
 
 
 @njit(cache=True)
@@ -125,6 +137,7 @@ def _forward_blocks(
     layers = sizes.shape[0] - 1
     widest = sizes.max()
     ping, pong = np.empty((widest, BLOCK), np.float32), np.empty((widest, BLOCK), np.float32)
+    hat = np.empty((widest, BLOCK), np.float32)  # not wanted here, but in place the sweep would not vectorise
     modulation = np.empty((packed.shape[0], BLOCK), np.float32)
     mean, deviation = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for block in range(first_block, last_block):
@@ -148,7 +161,7 @@ def _forward_blocks(
             if layer < layers - 1:
                 _finish(
                     target,
-                    target,
+                    hat,
                     counts[layer],
                     biases[bias:],
                     modulation,
@@ -214,7 +227,7 @@ def _backward_blocks(
             part = np.float32(0)
             for i in range(count):
                 part += flow[0, feature, i]
-            dbiases[all_biases - sizes[layers] + feature] += part
+            dbiases[all_biases - sizes[layers] + feature, 0] += part
         offset, bias = total, all_biases - sizes[layers]
         for step in range(layers):
             layer = layers - 1 - step
@@ -264,7 +277,7 @@ def _backward(
     x, shared, index, weights, biases, sizes, counts, packed, rows, norm, dy, dx, dpacked, dweights, dbiases,
     workers,
 ):  # fmt: skip
-    """Fills dx and dpacked (zero rows: not wanted), and dweights and dbiases (workers, ...), which come in as zeros."""
+    """Fills dx and dpacked (zero rows: not wanted), and dweights (workers, ...) and dbiases (workers, ..., _LANES), which come in as zeros."""
     blocks = (x.shape[1] + BLOCK - 1) // BLOCK
     for worker in prange(workers):
         _backward_blocks(
@@ -319,10 +332,10 @@ class _Perceptron(torch.autograd.Function):
         dx = np.empty((x.shape[0] if ctx.needs_input_grad[0] else 0, n), np.float32)
         dpacked = np.zeros((modulation.shape[0] if ctx.needs_input_grad[1] else 0, n), np.float32)
         dweights = np.zeros((workers, len(matrices)), np.float32)
-        dbiases = np.zeros((workers, len(vectors)), np.float32)
+        dbiases = np.zeros((workers, len(vectors), _LANES), np.float32)
         if n:
             _backward(*ctx.inputs, feature_major(dy), dx, dpacked, dweights, dbiases, workers)
-        summed, slopes = dweights.sum(axis=0), dbiases.sum(axis=0)
+        summed, slopes = dweights.sum(axis=0), dbiases.sum(axis=(0, 2))
         of_weights, of_biases, offset, bias = [], [], 0, 0
         for shape, inputs, outputs in zip(ctx.weights, sizes[:-1], sizes[1:]):
             part = summed[offset : offset + inputs * outputs].reshape(outputs, inputs)

@@ -2,7 +2,8 @@
 
 The grid is small (it stays in a cache), so time goes into cells and weights; they are found once a point and serve every
 layer's scale and shift, which lie beside each other. Results are feature-major, as the perceptrons take them. Gradients
-of the grid are summed privately by each worker, so there are no atomics.
+of a small grid are summed privately by each worker; in a large one each worker owns some nodes and goes over all points for them. So
+there are no atomics.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import torch
 from numba import get_num_threads, njit, prange
 from torch import Tensor
 
+from fieldstone.core.memory import zeros_in_large_pages
+
 __all__ = ["interpolate"]
+
+_LARGE = 1 << 16
+"""Values from which a grid's gradient is summed in one place."""
+_RUN = 32
+"""Nodes in a row that one worker owns."""
 
 
 @njit(cache=True)
@@ -73,7 +81,8 @@ def _forward_range(x, grid, resolution, wrap, y, start, stop):
 
 
 @njit(cache=True, fastmath={"contract"})
-def _backward_range(x, grid, resolution, wrap, dy, dgrid, dx, start, stop):
+def _backward_range(x, grid, resolution, wrap, dy, dgrid, dx, start, stop, worker, workers):
+    """For points from start to stop and the nodes of `worker`; all nodes if there is one worker."""
     dims, width = x.shape[0], grid.shape[1]
     row, share = np.empty(8, np.int64), np.empty(8, np.float32)
     part, moves = np.empty(3, np.float32), np.empty(3, np.float32)
@@ -83,9 +92,10 @@ def _backward_range(x, grid, resolution, wrap, dy, dgrid, dx, start, stop):
         for c in range(width):
             gradient[c] = dy[c, i]
         for corner in range(1 << dims):
-            target, weight = dgrid[row[corner]], share[corner]
-            for c in range(width):
-                target[c] += weight * gradient[c]
+            if workers == 1 or row[corner] // _RUN % workers == worker:
+                target, weight = dgrid[row[corner]], share[corner]
+                for c in range(width):
+                    target[c] += weight * gradient[c]
         if dx.shape[0] > 0:
             for axis in range(dims):
                 dx[axis, i] = np.float32(0)
@@ -122,8 +132,15 @@ def _backward(x, grid, resolution, wrap, dy, dgrid, dx, workers):
     for worker in prange(workers):
         _backward_range(
             x, grid, resolution, wrap, dy, dgrid[worker], dx,
-            worker * n // workers, (worker + 1) * n // workers,
+            worker * n // workers, (worker + 1) * n // workers, 0, 1,
         )  # fmt: skip
+
+
+@njit(parallel=True, cache=True)
+def _backward_owned(x, grid, resolution, wrap, dy, dgrid, dx, workers):
+    """Adds to dgrid (nodes, c); dx has no rows."""
+    for worker in prange(workers):
+        _backward_range(x, grid, resolution, wrap, dy, dgrid, dx, 0, x.shape[1], worker, workers)
 
 
 def _feature_major(x: Tensor) -> np.ndarray:
@@ -139,7 +156,7 @@ class _Interpolate(torch.autograd.Function):
         values = grid.detach().contiguous().numpy()
         if x.shape[1]:
             _forward(x, values, shape, periodic, y, get_num_threads())
-        ctx.inputs = x, values, shape, periodic
+        ctx.inputs, ctx.grid = (x, values, shape, periodic), grid
         return torch.from_numpy(y).t()
 
     @staticmethod
@@ -147,16 +164,23 @@ class _Interpolate(torch.autograd.Function):
     def backward(ctx, dy: Tensor):
         x, values, shape, periodic = ctx.inputs
         workers = get_num_threads()
-        dgrid = np.zeros((workers, *values.shape), np.float32)
         dx = np.empty((x.shape[0] if ctx.needs_input_grad[0] else 0, x.shape[1]), np.float32)
-        if x.shape[1]:
-            _backward(x, values, shape, periodic, _feature_major(dy), dgrid, dx, workers)
-        return (
-            torch.from_numpy(dx).t() if ctx.needs_input_grad[0] else None,
-            torch.from_numpy(dgrid.sum(axis=0)),
-            None,
-            None,
-        )
+        dgrid = None
+        if ctx.needs_input_grad[0] or values.size < _LARGE:
+            sums = np.zeros((workers, *values.shape), np.float32)
+            _backward(x, values, shape, periodic, _feature_major(dy), sums, dx, workers)
+            dgrid = torch.from_numpy(sums.sum(axis=0))
+        else:
+            in_place = getattr(ctx.grid, "gradient_in_place", False)
+            buffer = ctx.grid.grad if in_place else None
+            if buffer is None:
+                buffer = zeros_in_large_pages(values.shape)
+            _backward_owned(x, values, shape, periodic, _feature_major(dy), buffer.numpy(), dx, workers)
+            if in_place:
+                ctx.grid.grad = buffer
+            else:
+                dgrid = buffer
+        return torch.from_numpy(dx).t() if ctx.needs_input_grad[0] else None, dgrid, None, None
 
 
 def interpolate(
@@ -165,7 +189,11 @@ def interpolate(
     resolution: tuple[int, ...],
     wrap: tuple[bool, ...],
 ) -> Tensor:  # (n, c), a transposed view of feature-major storage
-    """As `lookup_reference.interpolate`; differentiable once."""
+    """As `lookup_reference.interpolate`; differentiable once.
+
+    If `grid.gradient_in_place` is true and the coordinates need no gradient, that of a large grid is added straight into `grid.grad`,
+    as for hash grids, and autograd sees none.
+    """
     if math.prod(resolution) != grid.shape[0]:
         raise ValueError(
             f"grid has {grid.shape[0]} nodes, resolution {resolution} wants {math.prod(resolution)}"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fieldstone.core.backends import Backend, Backends
 from fieldstone.core.errors import UserError
 
+from ..mlp.mlp import has_bfloat16
 from .grids import CoordinateModulation
 from .layers_reference import normalise
 
@@ -25,6 +26,16 @@ NORMS = ("none", "layer", "ray", "instance", "batch")
 PERCEPTRON = Backends("modulated mlp")
 PERCEPTRON.add(Backend("cpu", "fieldstone.fields.modulation.layers_cpu", ("cpu",)))
 PERCEPTRON.add(Backend("reference", "fieldstone.fields.modulation.layers_reference", ("cpu", "cuda")))
+
+PERCEPTRON_BFLOAT16 = Backends("bfloat16 modulated mlp")
+PERCEPTRON_BFLOAT16.add(
+    Backend(
+        "cpu",
+        "fieldstone.fields.modulation.layers_cpu_bfloat16",
+        ("cpu",),
+        unavailable=lambda: None if has_bfloat16() else "this CPU has no AVX-512 BF16",
+    )
+)
 
 _MOMENTUM = 0.1
 
@@ -39,7 +50,8 @@ class CamMlp(nn.Module):
     the samples of a group and "batch" those of a batch in training, see `couples_samples`.
 
     Weights and biases start uniform in +-1 / sqrt(inputs), torch's rule. The fused CPU kernel takes norms "none" and "layer",
-    one scale and shift a layer, and no skip; other shapes run in plain torch.
+    one scale and shift a layer, and no skip; other shapes run in plain torch. `precision` "bfloat16" needs that kernel and a CPU with
+    AVX-512 BF16 (`mlp.has_bfloat16`); parameters stay float32.
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class CamMlp(nn.Module):
         norm: str = "none",
         skip: int | None = None,  # behind hidden layer `skip` the input is joined on again (Mip-NeRF: 4)
         bias: bool = True,
+        precision: str = "float32",  # "bfloat16": of the fused kernel's products, on CPUs that have it
         backend: str = "auto",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -79,6 +92,7 @@ class CamMlp(nn.Module):
                     f"modulated mlp: modulation has {modulation.channels} channels; give 1 or the width {hidden}"
                 )
         self.modulation, self.norm, self.skip, self.backend = modulation, norm, skip, backend
+        self.precision = precision
         self.hidden_layers, self.outputs = hidden_layers, outputs
         self.rows = [-1] * hidden_layers
         if modulation is not None:
@@ -152,8 +166,9 @@ class CamMlp(nn.Module):
             biases[-1:] = [bias[:outputs] for bias in biases[-1:]]
         name = self._backend_name(x.device.type)
         if self.fused:
-            function = PERCEPTRON.load(name, x.device.type).perceptron
-            return function(
+            half = self.precision == "bfloat16" and name != "reference"
+            table = PERCEPTRON_BFLOAT16 if half else PERCEPTRON
+            return table.load(name, x.device.type).perceptron(
                 x, tuple(weights), tuple(biases) or None, packed, tuple(self.rows), self.norm, shared, index
             )
         PERCEPTRON.load("reference", x.device.type)

@@ -8,6 +8,7 @@ from torch.autograd import gradcheck
 
 from fieldstone.core.errors import UserError
 from fieldstone.fields import frequency_encoding
+from fieldstone.fields.encodings.frequency import encoding_with_coordinates
 
 
 def test_every_entry_is_where_tiny_cuda_nn_puts_it():
@@ -39,3 +40,20 @@ def test_refusals():
         frequency_encoding(torch.zeros(1, 2), 0)
     with pytest.raises(ValueError, match=r"expected coordinates \(n, D\), got \(2,\)"):
         frequency_encoding(torch.zeros(2), 3)
+
+
+@pytest.mark.parametrize("n, octaves", [(0, 3), (1, 1), (523, 10), (70, 20)])
+def test_kernel_equals_reference_in_value_and_gradient(n, octaves):
+    generator = torch.Generator().manual_seed(n)
+    x = torch.rand(n, 3, generator=generator) * 4 - 2
+    dy = torch.randn(n, 3 * (1 + 2 * octaves), generator=generator) / 2.0**octaves
+    results = []
+    for backend in ("cpu", "reference"):
+        at = x.clone().requires_grad_()
+        y = encoding_with_coordinates(at, octaves, backend)
+        y.backward(dy)
+        results.append((y.detach(), at.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
+    if n:
+        assert torch.equal(results[0][0][:, :3], x)

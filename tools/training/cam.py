@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from ...fields.cam_radiance import CamRadianceField, CamRadianceSettings
+from ...fields.mlp.mlp import resolve_precision
 from ...fields.quantisation import check_bits, straight_through
 from ...render.cameras import Cameras
 from .field_scene import FieldScene
 from .hash_grid import HashGridMethod, HashGridSettings
 from .methods import ParameterGroup
+from .modulation_nodes import nodes_read
 from .pixels import PixelBatch, Pixels
 
 __all__ = ["CamMethod", "CamSettings", "MovingScene"]
@@ -46,7 +48,10 @@ class CamSettings(HashGridSettings):
     modulation: str | None = None
     """"direction" (colour only), "position", "time" or "none"; None: direction, or time for a moving scene."""
     modulation_resolution: list[int] | None = None
-    """Nodes along each axis of the modulation; None: 10 x 5, 64 x 64 x 64 as three planes, or 16."""
+    """Nodes along each axis of the modulation; None: 10 x 5, 64 x 64 x 64, or 16."""
+    modulation_factors: str = "dense"
+    """Of modulation by position: "dense" is one grid, of which a packed file holds the nodes at occupied cells; "sum" and "product"
+    are three planes."""
     modulation_learning_rate: float | None = None
     """None: that of the heads, which is what the released code came to for scenes."""
     bits: int = 0
@@ -104,10 +109,12 @@ class CamMethod(HashGridMethod):
                 norm=options.norm,
                 modulation=options.modulation,
                 resolution=tuple(options.modulation_resolution),
+                factors=options.modulation_factors if options.modulation == "position" else "dense",
                 moving=moving,
             ),
             contraction=warp,
             backend=options.backend,
+            precision=resolve_precision(options.precision, self.device),
             generator=torch.Generator().manual_seed(seed),
         )
         self.times = None if not moving else np.asarray(times, np.float32)
@@ -128,8 +135,15 @@ class CamMethod(HashGridMethod):
             )
         )
         if field.grid_parameters():
+            for grid in field.grid_parameters():
+                grid.gradient_in_place = True
             groups.append(
-                ParameterGroup("modulation", field.grid_parameters(), options.modulation_learning_rate)
+                ParameterGroup(
+                    "modulation",
+                    field.grid_parameters(),
+                    options.modulation_learning_rate,
+                    sparse=options.modulation == "position",
+                )
             )
         return [*groups, *self.corrections.groups()]
 
@@ -151,6 +165,33 @@ class CamMethod(HashGridMethod):
         frame = int(torch.randint(len(self.train_split), (1,), generator=self.generator, device=self.device))
         self.field.time = float(self.times[self.train_split[frame]])
         return pixels.draw_from(frame, self._rays, self.generator)
+
+    def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """As for hash grids; of a dense modulation by position only the nodes that occupied cells read, a column of values apart."""
+        quantised, exact = super().packing()
+        name = self._sparse_grid()
+        if name is not None:
+            columns = quantised.pop(name)[self._read_nodes(exact["occupancy.cells"])].t()
+            quantised |= {f"{name}.{number}": column for number, column in enumerate(columns)}
+        return quantised, exact
+
+    def unpacked(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        tensors, name = dict(tensors), self._sparse_grid()
+        if name is not None:
+            grid = torch.zeros_like(self.field.get_parameter(name.removeprefix("field.")))
+            columns = [tensors.pop(f"{name}.{number}") for number in range(grid.shape[1])]
+            grid[self._read_nodes(tensors["occupancy.cells"])] = torch.stack(columns, 1)
+            tensors[name] = grid
+        return super().unpacked(tensors)
+
+    def _sparse_grid(self) -> str | None:
+        """The dense grid over x, y, z in `state`, if there is one and it is read in occupied cells only."""
+        here = self.options.modulation == "position" and self.options.modulation_factors == "dense"
+        return "field.density_head.modulation.grids.0" if here and self.capture.extent.bounded else None
+
+    def _read_nodes(self, cells: Tensor) -> Tensor:
+        """(nodes,) bool: what a sample within a cell of an occupied one reads; a mesh asks a little outside."""
+        return nodes_read(cells[0], tuple(self.options.modulation_resolution), margin=1)
 
     def scene(self) -> FieldScene:
         scene = super().scene()

@@ -30,6 +30,22 @@ def test_kernel_equals_reference_in_value_and_gradient(resolution, wrap, n):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_large_grid_has_the_same_gradient(in_place):
+    generator = torch.Generator().manual_seed(4)
+    resolution, wrap = (21, 33, 30), (False, True, False)
+    x = torch.rand(3000, 3, generator=generator)
+    values, dy = torch.randn(21 * 33 * 30, 4, generator=generator), torch.randn(3000, 4, generator=generator)
+    results = []
+    for function in (fused, reference):
+        grid = values.clone().requires_grad_()
+        grid.gradient_in_place = in_place
+        for _ in range(2):
+            function(x, grid, resolution, wrap).backward(dy)
+        results.append(grid.grad)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("function", [fused, reference])
 def test_what_is_no_number_gives_no_number_and_touches_no_memory(function):
     grid = torch.ones(5, 2)

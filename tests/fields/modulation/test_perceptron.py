@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fieldstone.core.errors import UserError
-from fieldstone.fields.mlp.mlp import Mlp
+from fieldstone.fields.mlp.mlp import Mlp, has_bfloat16
 from fieldstone.fields.modulation import (
     CamMlp,
     CoordinateModulation,
@@ -15,6 +15,7 @@ from fieldstone.fields.modulation import (
     t_nerf_time_cam,
 )
 from fieldstone.fields.modulation.layers_cpu import perceptron as fused
+from fieldstone.fields.modulation.layers_cpu_bfloat16 import perceptron as bfloat16
 from fieldstone.fields.modulation.layers_reference import normalise
 from fieldstone.fields.modulation.layers_reference import perceptron as reference
 from fieldstone.fields.modulation.presets import sphere_coordinates
@@ -47,6 +48,44 @@ def test_fused_equals_reference_in_value_and_gradient(norm, modulated, sizes, n)
         results.append([y.detach(), *[t.grad for t in leaves], *([scale.grad] if modulated else [])])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=5e-5 * max(1.0, float(theirs.abs().max())))
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no AVX-512 BF16")
+@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("sizes, n", [((51, 64, 64, 64, 16), 197), ((5, 9, 7, 16), 96), ((20, 33, 1), 1)])
+def test_bfloat16_equals_the_reference_with_rounded_products(norm, sizes, n):
+    def rounded(t):
+        return t + (t.bfloat16().float() - t).detach()
+
+    def layers_of_rounded(x, weights, biases, packed, rows, norm, shared, index):
+        h = torch.cat([x, shared[index.long()]], 1)
+        for number, weight in enumerate(weights):
+            h = rounded(h) @ rounded(weight).t() + biases[number]
+            if number < len(rows):
+                row = rows[number]
+                h = normalise(h, norm) * (1 + packed[:, row : row + 1]) + packed[:, row + 1 : row + 2]
+                h = torch.relu(h)
+        return h
+
+    generator = torch.Generator().manual_seed(n)
+    x, weights, biases = _inputs(sizes, n, True, generator)
+    rows = tuple(range(0, 2 * (len(sizes) - 2), 2))
+    packed = 0.5 * torch.randn(n, 2 * len(rows), generator=generator)
+    shared = torch.randn(9, 3, generator=generator)
+    index = torch.randint(9, (n,), generator=generator, dtype=torch.int32)
+    target = torch.randn(n, sizes[-1], generator=generator)
+    results = []
+    for function in (bfloat16, layers_of_rounded):
+        leaves = [t.clone().requires_grad_() for t in (x[:, :-3], *weights, *biases, packed)]
+        layers = len(weights)
+        y = function(
+            leaves[0], tuple(leaves[1 : 1 + layers]), tuple(leaves[1 + layers : -1]), leaves[-1], rows, norm,
+            shared, index,
+        )  # fmt: skip
+        (y - 3 * target).square().sum().backward()
+        results.append([y.detach(), *[t.grad for t in leaves]])
+    for ours, theirs in zip(*results, strict=True):  # only the kernel rounds gradients between layers, too
+        assert float((ours - theirs).norm()) < 0.01 * float(theirs.norm()) + 1e-6
 
 
 def test_shared_inputs_equal_concatenation():
