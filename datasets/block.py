@@ -21,23 +21,29 @@ class Block:
     margin: float
     """A block also learns what is within this of being its own, source units; what it learned there is left out when blocks are joined."""
 
-    def distances(self, points: np.ndarray) -> np.ndarray:  # (n, b)
-        """Of points (n, 3) to each box, 0 inside."""
+    def distance(self, points: np.ndarray, number: int) -> np.ndarray:  # (n,)
+        """Of points (n, 3) to box `number`, 0 inside."""
+        low, high = self.boxes[number]
         points = np.asarray(points, np.float64)
-        far = np.empty((len(points), len(self.boxes)))
-        for number, (low, high) in enumerate(self.boxes):  # one at a time: memory grows with points alone
-            outside = np.maximum(np.maximum(low - points, points - high), 0)
-            far[:, number] = np.sqrt((outside**2).sum(1))
-        return far
+        return np.sqrt((np.maximum(np.maximum(low - points, points - high), 0) ** 2).sum(1))
+
+    def owner(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (n,) int64, (n,)
+        """Which block owns each of points (n, 3), and its distance to that one's box."""
+        # one box at a time: memory grows with points alone
+        owner, least = np.zeros(len(points), np.int64), self.distance(points, 0)
+        for number in range(1, len(self.boxes)):
+            distance = self.distance(points, number)
+            nearer = distance < least
+            owner[nearer], least[nearer] = number, distance[nearer]
+        return owner, least
 
     def owned(self, points: np.ndarray) -> np.ndarray:  # (n,) bool
         """Whether points (n, 3) belong to this block."""
-        return self.distances(points).argmin(1) == self.index
+        return self.owner(points)[0] == self.index
 
     def near(self, points: np.ndarray) -> np.ndarray:  # (n,) bool
         """Whether points (n, 3) belong to this block or its margin."""
-        far = self.distances(points)
-        return far[:, self.index] - far.min(1) <= self.margin
+        return self.distance(points, self.index) - self.owner(points)[1] <= self.margin
 
     @property
     def centre(self) -> np.ndarray:

@@ -89,7 +89,8 @@ class BlockScene:
         camera = cameras[index]
         nearest = _Nearest(width * height, normals)
         place = camera.positions[0].double().numpy()
-        away = self.blocks[0].distances(place[None])[0]
+        block = self.blocks[0]
+        away = np.array([float(block.distance(place[None], n)[0]) for n in range(len(self.parts))])
         for number in np.argsort(away, kind="stable"):
             if number in self._bounds and _outside(camera, self._bounds[number]):
                 continue

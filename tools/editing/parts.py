@@ -25,7 +25,7 @@ class Trained(NamedTuple):
     half_side: np.ndarray
     """(n,) of the voxels, source units."""
     there: np.ndarray
-    """(n,) bool: which belong to the scene. A block leaves out what its neighbours own, and what is only seen behind it."""
+    """(n,) bool: which belong to the scene. A block leaves out what its neighbours own."""
 
 
 def part_runs(run: Run) -> list[Run]:
@@ -66,5 +66,5 @@ def _trained(method: DnmpMethod, centres, reach) -> Trained:
     places = method.frame.inverse().apply(centres.double().numpy())
     there = np.ones(len(places), bool)
     if method.capture.block is not None:
-        there = method.capture.block.owned(places) & (reach <= method.widest).numpy()
+        there = method.capture.block.owned(places)
     return Trained(places, reach.double().numpy() / 3**0.5, there)

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fieldstone.core.errors import UserError
-from fieldstone.core.similarity import Similarity
 
 from ...fields.mlp.mlp import resolve_precision
-from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, template, voxelise
+from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, template
 from ...render.cameras import Rays
 from ...render.rasterise import Fragments, fragments
 from .checkpoint import prefixed, select
 from .corrections import FrameCorrections
+from .dnmp_block import cut_voxels, scene_frame, within_sight, worth_learning
 from .dnmp_depth import seen_points
 from .dnmp_far import FarField
 from .dnmp_joint import moved
@@ -61,8 +61,7 @@ class DnmpMethod:
             )
         self.capture, self.device = capture, device
         self.generator = torch.Generator().manual_seed(seed)
-        # metres stay metres; only the origin moves, since world coordinates may be millions of them
-        self.frame = Similarity(1.0, np.eye(3), -np.asarray(capture.extent.centre, float))
+        self.frame = scene_frame(capture, options)
         self.train_split = np.asarray(capture.splits["train"])
         self.cameras = capture.cameras.transformed(self.frame)
         self.corrections = FrameCorrections(
@@ -74,24 +73,14 @@ class DnmpMethod:
             if options.points_share < 1:
                 dropped = np.random.default_rng(seed).random(len(local)) >= options.points_share
                 local = local[torch.from_numpy(~dropped)]
-            self.points = self._near(local)
-            voxels = []
-            for scale in range(options.scales):
-                size = options.voxel * 2**scale
-                # grids of different scales are shifted against each other: where one has a seam the other has a middle
-                shift = 0.37 * size * scale
-                generator = np.random.default_rng(seed + scale)
-                cut = voxelise(
-                    self.points.numpy() + shift, size, minimum=options.minimum_points, generator=generator
-                )
-                voxels.append(replace(cut, centres=cut.centres - np.float32(shift)))
+            self.points = self._near(within_sight(local, self.frame, capture.block, options))
+            voxels, reach = cut_voxels(self.points, self.frame, capture.block, options, seed)
             placed = sum(len(each.centres) for each in voxels)
             spare = max(2048, int(options.spare * placed)) if options.spare else 0
             free = options.shapes == "vertices"
             self.geometry = PrimitiveGeometry.of(voxels, options.start, free=free, spare=spare)
             self._samples = torch.cat([torch.from_numpy(each.points) for each in voxels])
             self._samples = torch.cat([self._samples, torch.zeros(spare, *self._samples.shape[1:])])
-            reach = float(self.geometry.centres.abs().max()) + 2 * options.voxel
         else:
             self.geometry, reach, spare = PrimitiveGeometry(0), 1.0, 0
         self._spare = slice(len(self.geometry) - spare, len(self.geometry))
@@ -99,6 +88,7 @@ class DnmpMethod:
         self._images: dict[int, Tensor] = {}
         self._depths: dict[int, tuple[Tensor, Tensor]] = {}
         self._found: OrderedDict[int, Fragments] = OrderedDict()
+        self._worth: dict[int, Tensor] = {}
         self._frozen: tuple[Tensor, Tensor] | None = None
         self._stage_two = False
         self._moving = False
@@ -213,6 +203,7 @@ class DnmpMethod:
         """Takes shapes as they are now for what is rasterised."""
         self._frozen = self.geometry.vertices(), self.geometry.faces
         self._found.clear()
+        self._worth.clear()
 
     @torch.no_grad()
     def _densify(self) -> None:
@@ -314,6 +305,9 @@ class DnmpMethod:
             camera, image = self.cameras[int(self.train_split[view])], self._image(view)
             found = self._fragments(view)
             chosen = torch.randint(len(image), (each,), generator=self.generator)
+            if self.capture.block is not None:
+                worth = self._worth_learning(view, found)
+                chosen = worth[chosen % len(worth)]
             if self.capture.masks is not None:
                 usable = torch.from_numpy(
                     np.asarray(self.capture.masks[int(self.train_split[view])])
@@ -349,6 +343,14 @@ class DnmpMethod:
             pixels = self.capture.images.uint8(int(self.train_split[view]))
             self._images[view] = torch.from_numpy(np.array(pixels)).reshape(-1, pixels.shape[2])
         return self._images[view]
+
+    def _worth_learning(self, view: int, found: Fragments) -> Tensor:
+        """Pixels of a training view that say something of the block."""
+        if view not in self._worth:
+            centres = self.frame.inverse().apply(self.geometry.centres.double().numpy())
+            near = torch.from_numpy(self.capture.block.near(centres))
+            self._worth[view] = worth_learning(found.face.flatten(0, 1), self._frozen[1], near)
+        return self._worth[view]
 
     def _fragments(self, view: int) -> Fragments:
         """Of a training view; kept while they fit in memory."""
