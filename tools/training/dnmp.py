@@ -307,7 +307,7 @@ class DnmpMethod:
             chosen = torch.randint(len(image), (each,), generator=self.generator)
             if self.capture.block is not None:
                 worth = self._worth_learning(view, found)
-                chosen = worth[chosen % len(worth)]
+                chosen = worth[chosen * len(worth) // len(image)]
             if self.capture.masks is not None:
                 usable = torch.from_numpy(
                     np.asarray(self.capture.masks[int(self.train_split[view])])
