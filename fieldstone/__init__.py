@@ -24,6 +24,8 @@ _PUBLIC = {
     "train_scene": "fieldstone.tools.api",
     "train_image": "fieldstone.tools.api",
     "render_image": "fieldstone.tools.api",
+    "train_video": "fieldstone.tools.api",
+    "render_video": "fieldstone.tools.api",
     "load_run": "fieldstone.tools.api",
     "render_views": "fieldstone.tools.api",
     "evaluate": "fieldstone.tools.api",

@@ -19,9 +19,11 @@ __all__ = [
     "export_mesh",
     "load_run",
     "render_image",
+    "render_video",
     "render_views",
     "train_image",
     "train_scene",
+    "train_video",
 ]
 
 
@@ -119,6 +121,46 @@ def train_image(
     return run
 
 
+def train_video(
+    video: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    method: str = "cam",
+    parameters: int | None = None,
+    loss: str = "mixed",
+    bits: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    settings: dict | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Learns a video as a generator of its frames and returns its run folder.
+
+    video: MP4 and what else ffmpeg decodes, y4m, a folder of frames, or raw I420 with its `size` (width, height). fps: in place
+    of the file's. minutes, steps: the budget; without either, 5 minutes. method: "cam" or "plain", the same without modulation.
+    parameters: most of the model, about a byte each when packed. loss: "mixed" (L1 and SSIM) or "mse". bits: train the last
+    part through this quantisation. Ctrl-C saves, then raises KeyboardInterrupt. Raises `UserError`.
+    """
+    from .video.start import start_video
+
+    chosen = {"model": method, "loss": loss, "bits": bits, **(settings or {})}
+    if parameters is not None:
+        chosen["parameters"] = parameters
+    run, outcome = start_video(
+        video, out, size=size, fps=fps, minutes=minutes, steps=steps, seed=seed, settings=chosen,
+        device=device, quiet=quiet,
+    )  # fmt: skip
+    if outcome.interrupted is not None:
+        raise KeyboardInterrupt(
+            f"{signal.Signals(outcome.interrupted).name} at step {outcome.step}; {run.folder} is saved"
+        )
+    return run
+
+
 def load_run(path: str | os.PathLike) -> Run:
     """Opens a run folder, or a packed file. `.scene()` is the trained scene, `.capture()` its data, `.config` and `.metrics()`
     plain data.
@@ -153,6 +195,13 @@ def evaluate(
         from .images.evaluation import evaluate_image
 
         result = evaluate_image(run, data=data, images=None if images is None else Path(images))
+        return _finished(run, result, json)
+    if run.kind == "video":
+        from .video.evaluation import evaluate_video
+
+        result = evaluate_video(
+            run, data=data, images=None if images is None else Path(images), on_view=on_view
+        )
         return _finished(run, result, json)
     if data is None:
         capture = run.capture()
@@ -204,6 +253,32 @@ def render_image(
         raise UserError(f"{run.folder}: a run of a {run.kind}, not of an image; use render-views")
     scene = run.scene()
     write_picture(out, scene.pixels(width, height, crop), hdr=scene.picture.depth == "hdr", bits=bits)
+    return out
+
+
+def render_video(
+    run: Run | str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    frame: float | None = None,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Decodes a learned video (a run, or a packed file) into `out`: .mp4, .gif, or a folder of PNG frames (no suffix).
+
+    frame: only this one, into a .png or .jpg; from 0, and a fraction is a time between two. on_frame: called with (done, total).
+    PNG frames hold exactly what the model gives; the others are compressed once more. Returns the path of `out`.
+    """
+    from .images.view import write_picture
+    from .video.view import check_video_target, write_video
+
+    out = Path(out)
+    check_video_target(out, one_frame=frame is not None)
+    run = _run(run)
+    if run.kind != "video":
+        raise UserError(f"{run.folder}: a run of a {run.kind}, not of a video")
+    if frame is None:
+        return write_video(run.scene(), out, on_frame)
+    write_picture(out, run.scene().values(frame), hdr=False)
     return out
 
 
@@ -319,4 +394,6 @@ def _run(run: Run | str | os.PathLike) -> Run:
 
 def _is_scene(run: Run) -> None:
     if run.kind != "scene":
-        raise UserError(f"{run.folder}: a run of an {run.kind} has no views and no surface; use render-image")
+        raise UserError(
+            f"{run.folder}: a run of kind {run.kind} has no views and no surface; use render-{run.kind}"
+        )

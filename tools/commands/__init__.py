@@ -7,9 +7,11 @@ from . import (
     measure,
     pack,
     render_image,
+    render_video,
     render_views,
     train_image,
     train_scene,
+    train_video,
     unpack,
 )
 
@@ -22,6 +24,8 @@ COMMANDS = (
     export_mesh,
     train_image,
     render_image,
+    train_video,
+    render_video,
     pack,
     unpack,
     hand,

@@ -175,7 +175,8 @@ class _Sitting:
             )
         loss.backward()
         if self._gradients_finite():
-            self.optimiser.step(learning_rate_factor(share, position.step))
+            factor = getattr(self.method, "learning_rate_factor", learning_rate_factor)
+            self.optimiser.step(factor(share, position.step))
             self.skipped_in_a_row = 0
         else:
             self.optimiser.zero_grad()

@@ -28,6 +28,7 @@ METHODS: dict[str, str] = {
     "cam": "fieldstone.tools.training.cam:CamMethod",
     "hand": "fieldstone.tools.training.hand:HandMethod",
     "image": "fieldstone.tools.training.image:ImageMethod",
+    "video": "fieldstone.tools.training.video:VideoMethod",
 }
 """Name -> "module:class". `--method` also takes a "module:class" of your own."""
 
@@ -67,7 +68,8 @@ class Method(Protocol):
     Built as `cls(capture, settings, seed=..., device=...)`. `settings` holds what the user chose; the
     attribute of that name holds all settings, defaults filled in, as plain data. An unknown key is a
     `UserError`. The constructor leaves `capture.images` alone (only `batch` reads them), so that a run can be
-    rendered where its photos are not.
+    rendered where its photos are not. A method may have a schedule of its own,
+    `learning_rate_factor(progress, step)`.
     """
 
     name: str

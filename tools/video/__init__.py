@@ -1,0 +1,1 @@
+"""Videos as small networks: opened, trained, decoded frame by frame, measured."""
