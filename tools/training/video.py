@@ -113,7 +113,7 @@ class VideoMethod:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         numbers = self._numbers(step)
-        frames = [torch.from_numpy(self.clip.frame(int(number))) for number in numbers]
+        frames = [torch.from_numpy(self.clip.frame(int(number)).copy()) for number in numbers]
         pixels = torch.stack(frames).to(self.device).permute(0, 3, 1, 2).float() / 255
         return numbers.to(self.device), pixels
 
