@@ -142,15 +142,16 @@ class CamRadianceField(nn.Module):
         self,
         positions: Tensor,  # (n, 3) cube coordinates
         encoded: Tensor | None = None,  # (n, k) of `look` at these positions
+        times: Tensor | None = None,  # (n, 1) in [0, 1]; None: `time`
     ) -> tuple[Tensor, Tensor]:  # (n,) density per cube unit, (n, geometry_features)
         """Density and the features its trunk hands to the colour head. Differentiable."""
-        features = self._trunk(*self._encode(positions, self.time, encoded))
+        features = self._trunk(*self._encode(positions, self.time if times is None else times, encoded))
         return truncated_exp(features[:, 0]), features
 
     @torch.no_grad()
-    def look(self, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+    def look(self, positions: Tensor, times: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(n,) density without gradients, and the encoding, which `geometry` takes back; None where that needs a gradient."""
-        encoded, inside, time = self._encode(positions, self.time)
+        encoded, inside, time = self._encode(positions, self.time if times is None else times)
         density = truncated_exp(self._trunk(encoded, inside, time, outputs=1)[:, 0])
         return density, None if self.warp is not None else encoded
 

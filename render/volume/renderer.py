@@ -60,25 +60,31 @@ class VolumeRenderer:
         origins: Tensor,  # (r, 3)
         directions: Tensor,  # (r, 3) unit
         jitter: Tensor,  # (r,) in [0, 1)
-        geometry: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
+        geometry: Callable[..., tuple[Tensor, Tensor]],
         colour: Colour,
-        look: Geometry | None = None,
+        look: Callable[..., tuple[Tensor, Tensor | None]] | None = None,
+        condition: Tensor | None = None,  # (r, k) of each ray: its time, say
     ) -> tuple[Composite, Samples, int]:
         """Composite of rays for a loss, the samples it used, and how many were marched before early stop.
 
         Light is measured first without gradients, so that samples behind a surface cost no backward pass. Where `look` is given it
         does that: `look(positions) -> (density, known (n, k))`, and `geometry(positions, known)` gets the rows of the samples that
-        stay, not to compute them twice. Differentiable through geometry and colour; and with respect to origins and
+        stay, not to compute them twice. With `condition` both get its rows at their samples as one argument more. Differentiable through geometry and colour; and with respect to origins and
         directions where they require a gradient.
         """
         samples, known, marched = self._light_pass(
-            origins.detach(), directions.detach(), jitter, look or (lambda p: (geometry(p, None)[0], None))
+            origins.detach(),
+            directions.detach(),
+            jitter,
+            look or (lambda p, *more: (geometry(p, None, *more)[0], None)),
+            condition,
         )
         positions = samples.positions
         if origins.requires_grad or directions.requires_grad:
             ray = samples.ray.long()
             positions = origins[ray] + samples.distance[:, None] * directions[ray]
-        density, features = geometry(positions, known)
+        more = () if condition is None else (condition[samples.ray.long()],)
+        density, features = geometry(positions, known, *more)
         values = colour(directions.detach(), features, samples.ray)
         return (
             composite(
@@ -90,7 +96,12 @@ class VolumeRenderer:
 
     @torch.no_grad()
     def _light_pass(
-        self, origins: Tensor, directions: Tensor, jitter: Tensor, look: Geometry
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        jitter: Tensor,
+        look: Callable[..., tuple[Tensor, Tensor | None]],
+        condition: Tensor | None,
     ) -> tuple[Samples, Tensor | None, int]:
         """The samples that light reaches, what `look` knows of them, and how many were looked at.
 
@@ -108,7 +119,8 @@ class VolumeRenderer:
             )  # fmt: skip
             if len(samples):
                 marched += len(samples)
-                density, known = look(samples.positions)
+                more = () if condition is None else (condition[alive[samples.ray.long()]],)
+                density, known = look(samples.positions, *more)
                 reaching, left = transmittance(
                     density, samples.length, samples.starts, initial=light[alive], backend=self.backend
                 )

@@ -1,7 +1,7 @@
 """The method "cam": a small radiance field with coordinate-aware modulation, still or moving, made to be packed.
 
 Everything but the field is method "hash-grid": the shared renderer, occupancy, pixels and loss. A capture with times is learned as a
-T-NeRF whose trunk is modulated by time (Lee et al. 2024, section 4.3): each step looks at one moment.
+T-NeRF whose trunk is modulated by time (Lee et al. 2024, section 4.3).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .field_scene import FieldScene
 from .hash_grid import HashGridMethod, HashGridSettings
 from .methods import ParameterGroup
 from .modulation_nodes import nodes_read
-from .pixels import PixelBatch, Pixels
+from .pixels import PixelBatch
 
 __all__ = ["CamMethod", "CamSettings", "MovingScene"]
 
@@ -118,6 +118,8 @@ class CamMethod(HashGridMethod):
             generator=torch.Generator().manual_seed(seed),
         )
         self.times = None if not moving else np.asarray(times, np.float32)
+        if moving:
+            self._moments = torch.from_numpy(self.times[self.train_split])[:, None].to(self.device)
         return field
 
     def groups(self) -> list[ParameterGroup]:
@@ -159,12 +161,9 @@ class CamMethod(HashGridMethod):
         moments = torch.rand(len(positions), 1, generator=self.generator, device=positions.device)
         return self.field.density(positions, moments)
 
-    def _draw(self, pixels: Pixels) -> PixelBatch:
-        if self.times is None:
-            return super()._draw(pixels)
-        frame = int(torch.randint(len(self.train_split), (1,), generator=self.generator, device=self.device))
-        self.field.time = float(self.times[self.train_split[frame]])
-        return pixels.draw_from(frame, self._rays, self.generator)
+    def _condition(self, batch: PixelBatch) -> Tensor | None:
+        """The time of each ray."""
+        return None if self.times is None else self._moments[batch.frame]
 
     def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """As for hash grids; of a dense modulation by position only the nodes that occupied cells read, a column of values apart."""

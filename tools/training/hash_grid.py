@@ -174,10 +174,11 @@ class HashGridMethod:
     def batch(self, step: int) -> PixelBatch:
         if self._pixels is None:
             self._pixels = Pixels(self.capture, self.train_split, self.cameras, self.device)
-        return self._draw(self._pixels)
+        return self._pixels.draw(self._rays, self.generator)
 
-    def _draw(self, pixels: Pixels) -> PixelBatch:
-        return pixels.draw(self._rays, self.generator)
+    def _condition(self, batch: PixelBatch) -> Tensor | None:
+        """(m, k) what else the field depends on along each ray; None: nothing."""
+        return None
 
     def loss(self, batch: PixelBatch) -> tuple[Tensor, dict[str, float]]:
         options = self.options
@@ -187,8 +188,9 @@ class HashGridMethod:
         origins = poses[:, :3, 3]
         jitter = torch.rand(count, generator=self.generator, device=self.device)
         seen, samples, marched = self.renderer.train(
-            origins.contiguous(), directions, jitter, self.field.geometry, self.field.colour, self.field.look
-        )
+            origins.contiguous(), directions, jitter, self.field.geometry, self.field.colour, self.field.look,
+            self._condition(batch),
+        )  # fmt: skip
         # a random background, so that neither black nor white can stand for "nothing there"
         behind = torch.rand(count, 3, generator=self.generator, device=self.device)
         target = batch.colour * batch.alpha[:, None] + behind * (1 - batch.alpha)[:, None]

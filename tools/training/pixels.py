@@ -101,21 +101,6 @@ class Pixels:
             chosen = self._usable[chosen]
         return self._batch(chosen)
 
-    def draw_from(self, frame: int, count: int, generator: torch.Generator) -> PixelBatch:
-        """`count` pixels of one frame (its position in the split), with replacement; all that a moment shows."""
-        low, high = self._starts[frame : frame + 2].tolist()
-        if self._usable is None:
-            chosen = torch.randint(low, high, (count,), generator=generator, device=self._values.device)
-        else:
-            first, last = torch.searchsorted(self._usable, self._starts[frame : frame + 2]).tolist()
-            if first == last:
-                raise UserError(
-                    f"the mask of frame {frame} of the training split leaves no pixel to train on"
-                )
-            drawn = torch.randint(first, last, (count,), generator=generator, device=self._values.device)
-            chosen = self._usable[drawn]
-        return self._batch(chosen)
-
     def _batch(self, chosen: Tensor) -> PixelBatch:
         if self._one_size:
             frame = chosen // (self._starts[1] - self._starts[0])
