@@ -221,6 +221,8 @@ class DnmpMethod:
             points, sides = [*points, swept], [*sides, side]
         points, sides = np.concatenate(points), np.concatenate(sides)
         inside = np.abs(points).max(1, initial=0) < self.half_side
+        if self.capture.block is not None:
+            inside &= self.capture.block.near(self.frame.inverse().apply(points))
         rows, samples = densify(
             self.geometry,
             points[inside],
