@@ -9,6 +9,7 @@ import torch
 from fieldstone.core.errors import UserError
 
 from ..render.cameras import CAMERA_MODELS, Cameras
+from .agreement import check_depths, check_points
 from .capture import Capture
 from .extent import Extent, extent_from_cameras
 from .image_file import ImageHeader, read_header
@@ -55,6 +56,8 @@ def assemble(reading: Reading, downscale: float = 1, holdout: int | None = None)
     def source(path, i: int) -> ImageSource:
         return ImageSource(path, int(sizes[i, 0]), int(sizes[i, 1]), upright[i])
 
+    if reading.points is not None:
+        check_points(reading.points, cameras, reading.points_of or str(reading.folder))
     images = Images([source(frame.image, i) for i, frame in enumerate(frames)])
     masks = z_depths = None
     if any(frame.mask for frame in frames):
@@ -69,7 +72,7 @@ def assemble(reading: Reading, downscale: float = 1, holdout: int | None = None)
     splits = divided(len(frames), reading.splits, holdout, notes)
     if len(splits["train"]) == 0:
         raise UserError(f"{reading.folder}: no frame is left to train on; use another holdout than {holdout}")
-    return Capture(
+    capture = Capture(
         name=reading.name,
         folder=reading.folder,
         format=reading.format,
@@ -90,6 +93,8 @@ def assemble(reading: Reading, downscale: float = 1, holdout: int | None = None)
         extent=_extent(reading, cameras, cut_out, notes),
         notes=notes,
     )
+    check_depths(capture)
+    return capture
 
 
 def _check_pose(frame: Frame, reading: Reading) -> None:

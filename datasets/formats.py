@@ -14,7 +14,7 @@ from .capture import Capture
 
 __all__ = ["READERS", "open_capture", "reader_for"]
 
-READERS = ("blender", "transforms_json", "colmap", "llff", "kitti360", "kitti_raw", "waymo")
+READERS = ("blender", "transforms_json", "colmap", "llff", "dnmp", "kitti360", "kitti_raw", "waymo")
 """Modules of `datasets/readers`, in the order they are asked.
 
 Each has FORMAT (its name), LOOKED_FOR (one line for the error message), `recognise(path) -> reason or None`

@@ -91,6 +91,22 @@ class Gathering:
         found = self._finished()
         return None if not found else found["points"].astype(np.float64) + self._origin
 
+    def checked_cloud(self, source: Path, notes: list[str]) -> np.ndarray | None:
+        """As `cloud`, of scans from `source`: None if there was none, a note of empty ones, and UserError if none has a point to keep."""
+        if not self.scans:
+            return None
+        found = self.cloud()
+        if found is None:
+            raise UserError(
+                f"{source}: {self.scans} scans without a point between {NEAREST:g} and {FARTHEST:g} m that has neighbours; "
+                "they are empty or not in metres"
+            )
+        if self.empty:
+            notes.append(
+                f"{self.empty} of {self.scans} scans have no point between {NEAREST:g} and {FARTHEST:g} m"
+            )
+        return found
+
     def beside(self, name: str) -> np.ndarray | None:
         """(m, ...) what was given by `name` for the points of `cloud`; None without points."""
         return self._finished().get(name)

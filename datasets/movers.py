@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..render.cameras import Cameras
-from .image_file import ImageHeader, Picture
+from .image_file import ImageHeader, Picture, read_header
 
-__all__ = ["BoxMask", "grown", "inside", "outlines"]
+__all__ = ["AnyMask", "BoxMask", "NumberMask", "grown", "inside", "outlines"]
 
 _STEPS = 12
 """Points along each side of a face that stand for it in an image."""
@@ -106,3 +107,49 @@ class BoxMask(Picture):
             # Pillow's integer coordinates are pixel centres
             ImageDraw.Draw(drawn).polygon([tuple(corner - 0.5) for corner in corners], fill=255)
         return np.asarray(drawn)[..., None]
+
+
+@dataclass(frozen=True)
+class NumberMask(Picture):
+    """Marks the pixels of a picture of class or instance numbers that have one of some numbers."""
+
+    path: Path
+    numbers: frozenset[int]
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def header(self) -> ImageHeader:
+        return read_header(self.path)
+
+    def any(self) -> bool:
+        """Whether there is such a pixel."""
+        return bool(self.pixels().any())
+
+    def pixels(self) -> np.ndarray:  # (h, w, 1) uint8
+        from .labels import Labels
+
+        stored = Labels({}, (self.path,)).image(0)
+        return (np.isin(stored, list(self.numbers)) * np.uint8(255))[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class AnyMask(Picture):
+    """Marks what any of some masks of one size marks."""
+
+    parts: tuple[Picture, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(str(part) for part in self.parts)
+
+    def header(self) -> ImageHeader:
+        return self.parts[0].header()
+
+    def pixels(self) -> np.ndarray:  # (h, w, 1) uint8
+        first, *others = (part.pixels() for part in self.parts)
+        height, width = first.shape[:2]
+        for other in others:  # annotations may be of another resolution
+            rows = (np.arange(height) + 0.5) * other.shape[0] / height
+            columns = (np.arange(width) + 0.5) * other.shape[1] / width
+            first = np.maximum(first, other[rows.astype(int)[:, None], columns.astype(int)])
+        return first

@@ -1,25 +1,30 @@
-"""KITTI-360, raw: rectified perspective images, poses by frame number, velodyne scans.
+"""KITTI-360: rectified perspective images, poses by frame number, accumulated clouds or velodyne scans, annotated movers.
 
 Layout and numbers as in the data set's documentation and kitti360Scripts: data_2d_raw/DRIVE/image_00/data_rect/0000000000.png, calibration/perspective.txt,
 calib_cam_to_pose.txt and calib_cam_to_velo.txt, data_poses/DRIVE/poses.txt (frame number and 3x4 of the GPS/IMU). Frame numbers have gaps, where
 the car stood: rows are matched by number, and frames without one are left out. Even frames train and odd ones of camera 00 test, as in DNMP.
+The accumulated clouds and the annotations are used where they are downloaded: `kitti360_cloud` and `kitti360_movers` say how.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fieldstone.core.errors import UserError
 
+from ...render.cameras import Cameras
+from ..image_file import Picture
 from ..labels import Labels
-from ..lidar import Gathering, read_velodyne, uncurl
 from ..reading import Frame, Lens, Reading, listed
 from .keyed_lines import keyed_lines, numbers_of
+from .kitti360_cloud import Cloud, accumulated_cloud, scanned_cloud
 from .kitti360_labels import NAMES
+from .kitti360_movers import Movers
 
-__all__ = ["FORMAT", "LOOKED_FOR", "read", "recognise"]
+__all__ = ["FORMAT", "LOOKED_FOR", "kitti360_cameras", "kitti360_poses", "read", "recognise"]
 
 FORMAT = "kitti-360"
 LOOKED_FOR = "calibration/perspective.txt beside data_poses and data_2d_raw (KITTI-360; or one of its drives)"
@@ -44,18 +49,14 @@ def recognise(path: Path) -> str | None:
 
 
 def read(path: Path, downscale: float = 1) -> Reading:
-    """Images of cameras 00 and 01 that have a pose, and the cloud of their scans, straightened and thinned to 6 cm."""
+    """Images of cameras 00 and 01 that have a pose, movers masked, and what stood still as a cloud, thinned to 6 cm."""
     root, drive = _root(path.resolve())
     drive = drive or _only_drive(root)
-    lenses, rectify = _perspective(root / "calibration" / "perspective.txt")
-    to_imu = _keyed(root / "calibration" / "calib_cam_to_pose.txt", "image_")
-    imu = _poses(root / "data_poses" / drive / "poses.txt")
+    cameras, imu = kitti360_cameras(root), kitti360_poses(root, drive)
     frames: list[Frame] = []
     train, test, without = [], [], []
-    for camera in sorted(set(lenses) & set(to_imu)):
+    for camera, (lens, to_imu) in cameras.items():
         folder = root / "data_2d_raw" / drive / f"image_{camera:02d}" / "data_rect"
-        undo = np.eye(4)
-        undo[:3, :3] = np.linalg.inv(rectify[camera])
         for image in sorted(folder.glob("*.png")):
             if not image.stem.isdigit():
                 continue
@@ -67,26 +68,45 @@ def read(path: Path, downscale: float = 1) -> Reading:
                 train.append(len(frames))
             elif camera == 0:
                 test.append(len(frames))
-            pose = imu[number] @ to_imu[camera] @ undo
-            frames.append(Frame(f"image_{camera:02d}/{image.name}", image, lenses[camera], pose))
+            frames.append(Frame(f"image_{camera:02d}/{image.name}", image, lens, imu[number] @ to_imu))
     if not frames:
         raise UserError(
             f"{root}: no image of {drive} has a pose; poses.txt has frames {min(imu)} to {max(imu)}, "
             f"images without one: {listed(without) or 'none found'}"
         )
     notes = [f"{len(without)} images have no pose and are left out: {listed(without)}"] if without else []
-    used = sorted({int(Path(frame.name).stem) for frame in frames})
-    points = _cloud(root, drive, used, imu, to_imu, notes)
+    used = sorted({_number(frame) for frame in frames})
+    movers = Movers(root, drive, used)
+    frames = [replace(frame, mask=_mask(frame, movers)) for frame in frames]
+    if movers.masked:
+        notes.append(f"movers are masked in {movers.masked} images")
+    cloud = _cloud(root, drive, frames, imu, movers, notes)
     return Reading(
         name=drive,
         folder=root,
         format=FORMAT,
         frames=frames,
         splits={"train": train, "test": test},
-        points=points,
+        points=None if cloud is None else cloud.points,
+        points_of="" if cloud is None else str(cloud.source),
+        point_colours=None if cloud is None else cloud.colours,
+        point_labels=None if cloud is None else cloud.labels,
+        label_names={} if cloud is None or cloud.labels is None else NAMES,
         labels=_labels(root, drive, frames),
+        mask_marks_used=False,
         notes=notes,
     )
+
+
+def _number(frame: Frame) -> int:
+    return int(Path(frame.name).stem)
+
+
+def _mask(frame: Frame, movers: Movers) -> Picture | None:
+    lens = frame.lens
+    focal, principal = lens.params[:2], lens.params[2:]
+    camera = Cameras.pinhole(frame.camera_to_world, focal, lens.width, lens.height, principal)
+    return movers.mask(camera, Path(frame.name).parent.name, _number(frame))
 
 
 def _labels(root: Path, drive: str, frames: list[Frame]) -> Labels | None:
@@ -106,6 +126,23 @@ def _only_drive(root: Path) -> str:
     raise UserError(
         f"{root}: {len(drives)} drives ({listed(drives)}); give one of them, as in {root.name}/data_2d_raw/{drives[0]}"
     )
+
+
+def kitti360_cameras(root: Path) -> dict[int, tuple[Lens, np.ndarray]]:
+    """camera -> lens of its rectified images, and (4, 4) rectified camera to GPS/IMU; of those of cameras 0 and 1 that calibration/ has."""
+    lenses, rectify = _perspective(root / "calibration" / "perspective.txt")
+    to_imu = _keyed(root / "calibration" / "calib_cam_to_pose.txt", "image_")
+    found = {}
+    for camera in sorted(set(lenses) & set(to_imu)):
+        undo = np.eye(4)
+        undo[:3, :3] = np.linalg.inv(rectify[camera])
+        found[camera] = lenses[camera], to_imu[camera] @ undo
+    return found
+
+
+def kitti360_poses(root: Path, drive: str) -> dict[int, np.ndarray]:
+    """Frame number -> (4, 4) GPS/IMU to world."""
+    return _poses(root / "data_poses" / drive / "poses.txt")
 
 
 def _keyed(path: Path, prefix: str = "") -> dict[int, np.ndarray]:
@@ -161,32 +198,30 @@ def _poses(path: Path) -> dict[int, np.ndarray]:
 
 
 def _cloud(
-    root: Path, drive: str, used: list[int], imu: dict, to_imu: dict, notes: list[str]
-) -> np.ndarray | None:
-    folder = root / "data_3d_raw" / drive / "velodyne_points" / "data"
-    if not folder.is_dir():
-        notes.append(f"no velodyne scans ({folder.relative_to(root)} is not there)")
-        return None
+    root: Path,
+    drive: str,
+    frames: list[Frame],
+    imu: dict[int, np.ndarray],
+    movers: Movers,
+    notes: list[str],
+) -> Cloud | None:
+    used = sorted({_number(frame) for frame in frames})
+    places = np.stack([frame.camera_to_world[:3, 3] for frame in frames])
+    cloud = accumulated_cloud(root, drive, used, places, notes)
+    if cloud is not None:
+        return cloud
     file = root / "calibration" / "calib_cam_to_velo.txt"
+    if not file.is_file() and not (root / "data_3d_raw" / drive).is_dir():
+        notes.append(f"no points: neither data_3d_semantics nor data_3d_raw has {drive}")
+        return None
     try:
-        to_velo = _matrix(file.read_text().split(), 12, str(file))
+        to_velo = _matrix(file.read_text("utf-8", errors="replace").split(), 12, str(file))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); the scans need it") from error
-    velo = to_imu[0] @ np.linalg.inv(to_velo)
-    gathering, straight = Gathering(), 0
-    for number in used:
-        scan = folder / f"{number:010d}.bin"
-        if not scan.is_file():
-            continue
-        points = read_velodyne(scan)[:, :3].astype(np.float64)
-        here = imu[number] @ velo
-        if number - 1 in imu:
-            points = uncurl(points, np.linalg.inv(imu[number - 1] @ velo) @ here)
-        else:
-            straight += 1
-        gathering.add(points, here)
-    if straight:
-        notes.append(f"{straight} scans have no pose before theirs and keep the curl of the car's motion")
-    if gathering.scans < len(used):
-        notes.append(f"{len(used) - gathering.scans} of {len(used)} frames have no scan")
-    return gathering.cloud()
+    unrectified = _keyed(root / "calibration" / "calib_cam_to_pose.txt", "image_")
+    if 0 not in unrectified:
+        raise UserError(
+            f"{root / 'calibration' / 'calib_cam_to_pose.txt'}: no line image_00; the scans need it"
+        )
+    velo = unrectified[0] @ np.linalg.inv(to_velo)
+    return scanned_cloud(root, drive, used, imu, velo, movers.boxes, notes)

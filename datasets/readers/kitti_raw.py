@@ -92,7 +92,8 @@ def read(path: Path, downscale: float = 1) -> Reading:
         format=FORMAT,
         frames=frames,
         splits=splits,
-        points=gathering.cloud(),
+        points=gathering.checked_cloud(path / "velodyne_points", notes),
+        points_of=str(path / "velodyne_points"),
         notes=notes,
     )
 

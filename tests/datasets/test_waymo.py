@@ -324,7 +324,7 @@ def test_cameras_stand_where_the_middle_of_the_image_was_exposed(capture):
             lens = capture.cameras.models[index]
             assert lens == ("OPENCV" if CAMERAS[camera][0][8] == 0 else "FULL_OPENCV")
             points = np.array([[20.0, 3, 2], [25, -4, 1], [18, 8.5, 3], [2, 7, 2], [8, -6, 2]])
-            points = points + [SPEED * 0.1 * number, 0, 0]
+            points = points + np.array([SPEED * 0.1 * number, 0, 0])
             world = points @ GLOBAL[:3, :3].T + GLOBAL[:3, 3]
             wanted, depth = opencv_pixels(world, camera, 0.1 * number + 0.01)
             pixels, z = capture.cameras.project(torch.from_numpy(world), torch.tensor([index]))
