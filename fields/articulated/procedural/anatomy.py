@@ -23,6 +23,8 @@ class Anatomy:
     ends: np.ndarray
     """(j, 3): where the bone that a joint moves ends."""
     flesh: Flesh
+    spread: np.ndarray
+    """(j,) metres: how far over the surface belonging to a joint's bone spreads around it (`weights.skinning_weights`)."""
     sample_scales: Callable[[np.random.Generator], np.ndarray]
     """-> (j, 3): factors of one random individual, per joint: along the bone, along `second`, along the third axis."""
     sample_pose: Callable[[np.random.Generator], np.ndarray]
@@ -31,7 +33,7 @@ class Anatomy:
     """What the second axis of bone frames leans towards."""
 
     def motion(self, axis_angles: np.ndarray) -> np.ndarray:
-        """(j, 3, 4): from rest to posed, in float64."""
+        """(p, j, 3) poses to (p, j, 3, 4): from rest to posed, in float64."""
         import torch
 
         from fieldstone.core.rotations import axis_angle_to_matrix
@@ -39,9 +41,10 @@ class Anatomy:
         from ..kinematics import forward_kinematics, skinning_transforms
 
         joints = torch.from_numpy(self.joints)[None]
-        turned = axis_angle_to_matrix(torch.from_numpy(np.asarray(axis_angles, np.float64)))[None]
+        turned = axis_angle_to_matrix(torch.from_numpy(np.asarray(axis_angles, np.float64)))
+        joints = joints.expand(len(turned), -1, -1)
         posed = forward_kinematics(turned, joints, tuple(self.parents))
-        return skinning_transforms(posed, joints)[0].numpy()
+        return skinning_transforms(posed, joints).numpy()
 
 
 def bone_frame(start: np.ndarray, end: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -36,6 +36,8 @@ _LEFT = {
     "wrist": (0.71, 0.445, -0.035),
 }
 _ENDS = {"head": (0, 0.78, 0.01), "left_foot": (0.118, -0.94, 0.165), "neck": (0, 0.595, 0.0)}
+_SPREAD = {"neck": 0.022, "head": 0.022, "foot": 0.014, "ankle": 0.022, "wrist": 0.007}
+"""Metres, see `Anatomy.spread`."""
 
 
 def wrist_plane() -> float:
@@ -147,10 +149,20 @@ def body_anatomy() -> Anatomy:
         joints,
         ends,
         Flesh(_cones(joints), within, hand.flesh.between),
+        _spread(hand),
         _sample_scales,
         sample_body_pose,
         np.array([0.0, 0.0, 1.0]),
     )
+
+
+def _spread(hand: Anatomy) -> np.ndarray:
+    """(52,) metres: wide on the trunk, narrower towards the ends, the hands' own on fingers."""
+    spread = np.full(52, 0.035)
+    for index, name in enumerate(_NAMES[:22]):
+        spread[index] = _SPREAD.get(name.split("_")[-1], 0.035)
+    spread[22:] = np.tile(hand.spread[1:], 2)
+    return spread
 
 
 def _sample_scales(generator: np.random.Generator) -> np.ndarray:

@@ -37,14 +37,12 @@ def build_hand(
     poses: int = 160,
     seed: int = 0,
 ) -> ModelData:
-    """The right hand: 16 joints in MANO's order, open at the wrist. Takes some ten seconds."""
+    """The right hand: 16 joints in MANO's order, open at the wrist. Takes some ten seconds; the body about a minute."""
     anatomy = hand_anatomy()
     generator = np.random.default_rng(seed)
     low, high = np.array([-0.215, -0.052, -0.062]), np.array([OPENING / 1e3, 0.036, 0.106])
     vertices, triangles = mesh_of(anatomy.flesh, low, high, cell, edge)
-    spread = np.full(16, 0.005)
-    spread[[0, 13]] = 0.007, 0.011
-    weights = skinning_weights(anatomy.flesh, 16, vertices, triangles, spread)
+    weights = skinning_weights(anatomy.flesh, 16, vertices, triangles, anatomy.spread)
     arrays = _learned(anatomy, vertices, triangles, weights, shapes, poses, 1, generator)
     mean, components, coefficients = pose_space(generator)
     return ModelData.checked(
@@ -78,21 +76,7 @@ def build_body(
     vertices, triangles, places = _with_hands(*trunk, hand, anatomy)
     own = np.arange(len(trunk[0]))
     vertices[own] = _relaxed_seam(anatomy, vertices, triangles, edge)[own]
-    spread = np.full(52, 0.005)
-    spread[:22] = 0.035
-    for name, value in (
-        ("neck", 0.022),
-        ("head", 0.022),
-        ("foot", 0.014),
-        ("ankle", 0.022),
-        ("wrist", 0.007),
-    ):
-        for index, joint in enumerate(LAYOUTS["smplh"].joint_names):
-            if joint == name or joint.endswith(f"_{name}"):
-                spread[index] = value
-    for start in (22, 37):
-        spread[start + 12] = 0.011  # the thumb's first joint
-    weights = skinning_weights(anatomy.flesh, 52, vertices, triangles, spread)
+    weights = skinning_weights(anatomy.flesh, 52, vertices, triangles, anatomy.spread)
     arrays = _learned(anatomy, vertices, triangles, weights, shapes, poses, 2, generator, body=True)
     # fingers get what the hand has learned, on its own vertices
     correctives = arrays["pose_correctives"]

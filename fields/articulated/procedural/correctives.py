@@ -10,6 +10,9 @@ from .anatomy import Anatomy
 
 __all__ = ["flesh_errors", "learn_correctives"]
 
+_TOGETHER = 20
+"""Poses whose flesh is worked out at once."""
+
 
 def flesh_errors(
     anatomy: Anatomy,
@@ -18,7 +21,7 @@ def flesh_errors(
     cones: list[np.ndarray],  # per set of vertices: numbers of the cones that shape it
     members: list[np.ndarray],  # per set: its vertices
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from poses (j, 3) to what has to be added at rest (v, 3) so that skinning meets the posed flesh.
+    """A function from poses (p, j, 3) to what has to be added at rest (p, v, 3) so that skinning meets the posed flesh.
 
     Each skinned vertex goes along the gradient of the posed flesh to the level it had at rest: thick limbs stay thick when bent, where
     blended matrices would thin them.
@@ -29,17 +32,19 @@ def flesh_errors(
 
     def errors_of(axis_angles: np.ndarray) -> np.ndarray:
         motion = anatomy.motion(axis_angles)
-        blended = np.einsum("vj,jab->vab", weights, motion)
-        truth = np.einsum("vab,vb->va", blended[..., :3], vertices) + blended[..., 3]
+        blended = np.einsum("vj,pjab->pvab", weights, motion, optimize=True)
+        truth = np.einsum("pvab,vb->pva", blended[..., :3], vertices) + blended[..., 3]
         for chosen, own in zip(cones, members):
-            truth[own] = anatomy.flesh.project(truth[own], level[own], motion, chosen, steps=3, most=0.004)
+            truth[:, own] = anatomy.flesh.project(
+                truth[:, own], level[own], motion, chosen, steps=3, most=0.004
+            )
         return np.linalg.solve(blended[..., :3], (truth - blended[..., 3])[..., None])[..., 0] - vertices
 
     return errors_of
 
 
 def learn_correctives(
-    errors_of: Callable[[np.ndarray], np.ndarray],  # pose (j, 3) -> unposed errors of skinning (v, 3)
+    errors_of: Callable[[np.ndarray], np.ndarray],  # poses (p, j, 3) -> unposed errors of skinning (p, v, 3)
     sample_pose: Callable[[np.random.Generator], np.ndarray],
     reach: np.ndarray,  # (v, j) bool: which joints may correct which vertices
     generator: np.random.Generator,
@@ -54,14 +59,13 @@ def learn_correctives(
     from fieldstone.core.rotations import axis_angle_to_matrix
 
     v, j = reach.shape
-    features, errors = np.empty((poses, 9 * (j - 1))), np.empty((poses, v, 3))
-    for number in range(poses):
-        pose = sample_pose(generator)
-        turned = axis_angle_to_matrix(torch.from_numpy(pose)).numpy()
-        features[number] = (turned[1:] - np.eye(3)).reshape(-1)
-        error = errors_of(pose)
-        length = np.linalg.norm(error, axis=1, keepdims=True)
-        errors[number] = error * np.minimum(1, most / length.clip(1e-12))
+    sampled = np.stack([sample_pose(generator) for _ in range(poses)])
+    turned = axis_angle_to_matrix(torch.from_numpy(sampled)).numpy()
+    features = (turned[:, 1:] - np.eye(3)).reshape(poses, -1)
+    errors = np.concatenate(
+        [errors_of(sampled[first : first + _TOGETHER]) for first in range(0, poses, _TOGETHER)]
+    )
+    errors *= np.minimum(1, most / np.linalg.norm(errors, axis=2, keepdims=True).clip(1e-12))
     result = np.zeros((v, 3, 9 * (j - 1)))
     patterns, which = np.unique(reach[:, 1:], axis=0, return_inverse=True)
     which = which.reshape(-1)

@@ -123,12 +123,16 @@ def hand_anatomy() -> Anatomy:
         for c in hand_cones(joints, ends)
     ]
     within = {"trunk": 3.2e-3} | dict.fromkeys(FINGERS, 0.0009)
+    spread = np.full(16, 0.005)
+    spread[0] = 0.007
+    spread[LAYOUTS["mano"].joint_names.index("thumb1")] = 0.011
     return Anatomy(
         LAYOUTS["mano"].joint_names,
         LAYOUTS["mano"].parents,
         joints / 1e3,
         ends / 1e3,
         Flesh(metres, within, 2.2e-3),
+        spread,
         _sample_scales,
         sample_hand_pose,
     )

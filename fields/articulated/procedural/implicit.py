@@ -73,41 +73,61 @@ class Flesh:
     ) -> np.ndarray:
         return self.value(self.distances(points, motion, chosen), chosen)
 
-    def gradient(
+    def value_and_gradient(
         self,
-        points: np.ndarray,
-        motion: np.ndarray | None = None,
+        points: np.ndarray,  # (..., n, 3)
+        motion: np.ndarray | None = None,  # (..., j, 3, 4)
         chosen: np.ndarray | None = None,
-        step: float = 1e-5,
+    ) -> tuple[np.ndarray, np.ndarray]:  # (..., n), (..., n, 3)
+        """f and its exact gradient, of many poses at once."""
+        which = np.arange(len(self.cones)) if chosen is None else chosen
+        distances = np.empty((*points.shape[:-1], len(which)))
+        slopes = np.empty((*points.shape[:-1], len(which), 3))
+        for column, index in enumerate(which):
+            cone = self.cones[index]
+            if motion is None:
+                distances[..., column], slopes[..., column, :] = _round_cone_slope(points, cone)
+                continue
+            turn, shift = motion[..., cone.joint, :, :3], motion[..., cone.joint, None, :, 3]
+            distances[..., column], slope = _round_cone_slope((points - shift) @ turn, cone)
+            slopes[..., column, :] = slope @ np.swapaxes(turn, -1, -2)
+        parts, directions = [], []
+        groups = self.group[which]
+        for number, name in enumerate(self.groups):
+            members = groups == number
+            if members.any():
+                part, share = _soft_minimum_shares(distances[..., members], self.within[name])
+                parts.append(part)
+                directions.append((share[..., None, :] @ slopes[..., members, :])[..., 0, :])
+        value, share = _soft_minimum_shares(np.stack(parts, -1), self.between)
+        return value, (share[..., None, :] @ np.stack(directions, -2))[..., 0, :]
+
+    def gradient(
+        self, points: np.ndarray, motion: np.ndarray | None = None, chosen: np.ndarray | None = None
     ) -> np.ndarray:
-        """(n, 3) by central differences."""
-        result = np.empty_like(points)
-        for axis in range(3):
-            move = np.zeros(3)
-            move[axis] = step
-            result[:, axis] = self(points + move, motion, chosen) - self(points - move, motion, chosen)
-        return result / (2 * step)
+        """(..., n, 3)."""
+        return self.value_and_gradient(points, motion, chosen)[1]
 
     def project(
         self,
-        points: np.ndarray,
-        level: np.ndarray | float = 0.0,
-        motion: np.ndarray | None = None,
+        points: np.ndarray,  # (..., n, 3)
+        level: np.ndarray | float = 0.0,  # (n,)
+        motion: np.ndarray | None = None,  # (..., j, 3, 4)
         chosen: np.ndarray | None = None,
         steps: int = 4,
         most: float = 0.01,
     ) -> np.ndarray:
         """Points moved along the gradient onto f = level, at most `most` metres a step (Newton)."""
         for _ in range(steps):
-            gradient = self.gradient(points, motion, chosen)
-            square = (gradient**2).sum(1).clip(0.05)
-            move = ((self(points, motion, chosen) - level) / square).clip(-most, most)
-            points = points - move[:, None] * gradient
+            value, gradient = self.value_and_gradient(points, motion, chosen)
+            square = (gradient**2).sum(-1).clip(0.05)
+            move = ((value - level) / square).clip(-most, most)
+            points = points - move[..., None] * gradient
         return points
 
 
 def _round_cone(p: np.ndarray, cone: Cone) -> np.ndarray:
-    """Exact distance to a round cone; where it is flattened, that of the stretched space, times the smaller factor."""
+    """Exact distance to a round cone; where it is flattened, that of the stretched space."""
     a, b = np.array(cone.start), np.array(cone.end)
     if cone.flat is not None:
         normal = np.array(cone.flat)
@@ -133,8 +153,51 @@ def _round_cone(p: np.ndarray, cone: Cone) -> np.ndarray:
     return np.hypot(along - place, aside) - radius
 
 
+def _round_cone_slope(p: np.ndarray, cone: Cone) -> tuple[np.ndarray, np.ndarray]:
+    """The same distance (..., n) and its gradient (..., n, 3).
+
+    The distance is the least of |p - c| - r over the balls (c, r) of the cone, so that its gradient is that of the nearest ball
+    (envelope theorem): away from its centre.
+    """
+    a, b = np.array(cone.start), np.array(cone.end)
+    stretch = np.eye(3)
+    if cone.flat is not None:
+        normal = np.array(cone.flat)
+        factor = np.linalg.norm(normal)
+        normal = normal / factor
+        stretch = stretch + (1 / factor - 1) * np.outer(normal, normal)
+        p, b = a + (p - a) @ stretch, a + (b - a) @ stretch
+    ra, rb = cone.radii
+    axis = b - a
+    length = np.linalg.norm(axis)
+    if length < 1e-9 or length <= abs(ra - rb):
+        away = p - (a if ra >= rb else b)
+        radius = max(ra, rb)
+    else:
+        axis = axis / length
+        relative = p - a
+        along = relative @ axis
+        aside = np.sqrt(((relative**2).sum(-1) - along**2).clip(0))
+        slope = (ra - rb) / length
+        place = (along - aside * slope / np.sqrt(1 - slope**2)).clip(0, length)
+        away = relative - place[..., None] * axis
+        radius = ra + (rb - ra) * place / length
+    distance = np.sqrt((away**2).sum(-1))
+    return distance - radius, (away / np.maximum(distance, 1e-20)[..., None]) @ stretch
+
+
 def _soft_minimum(values: np.ndarray, softness: float) -> np.ndarray:
     least = values.min(1)
     if softness <= 0 or values.shape[1] == 1:
         return least
     return least - softness * np.log(np.exp(-(values - least[:, None]) / softness).sum(1))
+
+
+def _soft_minimum_shares(values: np.ndarray, softness: float) -> tuple[np.ndarray, np.ndarray]:
+    """The soft minimum over the last axis, and its derivative by each value: shares that sum to 1."""
+    least = values.min(-1)
+    if softness <= 0 or values.shape[-1] == 1:
+        return least, np.eye(values.shape[-1])[values.argmin(-1)]
+    share = np.exp(-(values - least[..., None]) / softness)
+    total = share.sum(-1)
+    return least - softness * np.log(total), share / total[..., None]

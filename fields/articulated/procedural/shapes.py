@@ -31,8 +31,9 @@ def individual(
             joints[joint] = joints[parent] + stretch[parent] @ (
                 anatomy.joints[joint] - anatomy.joints[parent]
             )
-    moved = np.einsum("jab,vjb->vja", stretch, vertices[:, None] - anatomy.joints) + joints
-    return np.einsum("vj,vja->va", weights, moved), joints
+    anchors = joints - (stretch @ anatomy.joints[..., None])[..., 0]
+    blended = (weights @ stretch.reshape(j, 9)).reshape(-1, 3, 3)
+    return (blended @ vertices[..., None])[..., 0] + weights @ anchors, joints
 
 
 def shape_space(
