@@ -64,3 +64,15 @@ def shared():
         return path
 
     return find
+
+
+STREET = {"frames": 6, "width": 64, "height": 24, "without_pose": (2,), "columns": 90}
+
+
+@pytest.fixture(scope="session")
+def street_tree(tmp_path_factory):
+    """(folder, street): six frames of the synthetic street in KITTI-360's layout, the third without a pose. Copy it before changing it."""
+    from fieldstone.datasets.synthetic.street_files import write_street
+
+    folder = tmp_path_factory.mktemp("street") / "k360"
+    return folder, write_street(folder, **STREET)

@@ -14,7 +14,7 @@ from fieldstone import datasets
 from fieldstone.core.errors import UserError
 from fieldstone.datasets.lidar import Gathering, read_velodyne, uncurl
 from fieldstone.datasets.synthetic.street import WIDE
-from fieldstone.datasets.synthetic.street_files import DRIVE, street_cameras, write_street
+from fieldstone.datasets.synthetic.street_files import DRIVE, street_cameras
 from fieldstone.render.cameras import Rays
 from fieldstone.render.rasterise import fragments
 
@@ -22,11 +22,9 @@ FRAMES, WIDTH, HEIGHT = 6, 64, 24
 KITTI = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti_20110926"
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("street") / "k360"
-    street = write_street(folder, frames=FRAMES, width=WIDTH, height=HEIGHT, without_pose=(2,), columns=90)
-    return folder, street
+@pytest.fixture
+def tree(street_tree):
+    return street_tree
 
 
 @pytest.fixture
