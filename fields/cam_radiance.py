@@ -56,6 +56,10 @@ class CamRadianceSettings:
     """Nodes of the modulation: azimuth and elevation, or x, y, z, or time."""
     factors: str = "dense"
     """Of modulation by position: "dense" is one grid, "sum" and "product" three planes; see `CoordinateModulation`."""
+    channels: int = 1
+    """Of the modulation by position or time: runs of channels of a layer that have a scale and shift each."""
+    modulated: int | None = None
+    """Layers of the density trunk that are modulated, from the first; None: all."""
     moving: bool = False
     warp_hidden: int = 64
     warp_layers: int = 3
@@ -93,19 +97,27 @@ class CamRadianceField(nn.Module):
             )  # fmt: skip
             inputs = self.grid.output_size
         of_density = of_colour = None
+        modulated = range(
+            settings.density_layers
+            if settings.modulated is None
+            else min(settings.modulated, settings.density_layers)
+        )
         if settings.modulation == "direction":
             of_colour = CoordinateModulation(
                 settings.colour_layers, settings.resolution, padding=("wrap", "border"), backend=backend
             )
         elif settings.modulation == "position":
             of_density = CoordinateModulation(
-                settings.density_layers, settings.resolution, factors=settings.factors, backend=backend
-            )
+                len(modulated), settings.resolution, channels=settings.channels, factors=settings.factors,
+                backend=backend,
+            )  # fmt: skip
         elif settings.modulation == "time":
-            of_density = CoordinateModulation(settings.density_layers, settings.resolution, backend=backend)
+            of_density = CoordinateModulation(
+                len(modulated), settings.resolution, channels=settings.channels, backend=backend
+            )
         self.density_head = CamMlp(
             inputs, settings.hidden, settings.density_layers, settings.geometry_features,
-            modulation=of_density, **small,
+            modulation=of_density, modulated=modulated if of_density is not None else None, **small,
         )  # fmt: skip
         self.colour_head = CamMlp(
             settings.geometry_features + settings.direction_degree**2, settings.hidden, settings.colour_layers, 3,

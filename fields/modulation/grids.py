@@ -44,7 +44,7 @@ class CoordinateModulation(nn.Module):
         layers: int,
         resolution: tuple[int, ...],  # nodes along each coordinate, at least 2
         *,
-        channels: int = 1,  # 1: one scale and shift for a whole layer, as for images and scenes; or the layer's width
+        channels: int = 1,  # 1: one scale and shift for a whole layer; its width: one a channel; or for runs of channels
         padding: tuple[str, ...] | str = "border",  # or "wrap"; one for all axes or one an axis
         factors: str = "dense",  # "sum", "product"
         backend: str = "auto",

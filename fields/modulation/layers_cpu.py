@@ -32,10 +32,10 @@ _LANES = 16
 
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
-def _finish(h, hat, count, bias, modulation, row, norm, mean, deviation):
+def _finish(h, hat, count, bias, modulation, row, groups, norm, mean, deviation):
     """h (>= count, BLOCK), the product, becomes the layer's result in place; hat gets what is modulated.
 
-    modulation (j, BLOCK), its rows from `row` are gamma - 1 and beta; row -1: none.
+    modulation (j, BLOCK), its rows from `row` are gamma - 1, then beta of each of `groups` runs of channels; row -1: none.
     deviation gets 1 / sqrt(variance + eps) of each sample if `norm`.
     """
     for f in range(count):
@@ -63,12 +63,14 @@ def _finish(h, hat, count, bias, modulation, row, norm, mean, deviation):
             for i in range(BLOCK):
                 h[f, i] *= deviation[i]
     if row >= 0:
-        gamma, beta = modulation[row], modulation[row + 1]
-        for f in range(count):
-            for i in range(BLOCK):
-                value = h[f, i]
-                hat[f, i] = value
-                h[f, i] = max(value + value * gamma[i] + beta[i], np.float32(0))
+        size = count // groups
+        for group in range(groups):
+            gamma, beta = modulation[row + group], modulation[row + groups + group]
+            for f in range(group * size, (group + 1) * size):
+                for i in range(BLOCK):
+                    value = h[f, i]
+                    hat[f, i] = value
+                    h[f, i] = max(value + value * gamma[i] + beta[i], np.float32(0))
     else:
         for f in range(count):
             for i in range(BLOCK):
@@ -78,7 +80,9 @@ def _finish(h, hat, count, bias, modulation, row, norm, mean, deviation):
 
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
-def _finish_backward(d, result, hat, count, dbias, modulation, dmodulation, row, norm, deviation, a, b):
+def _finish_backward(
+    d, result, hat, count, dbias, modulation, dmodulation, row, groups, norm, deviation, a, b
+):
     """d (>= count, BLOCK), the gradient of a layer's result, becomes that of its product.
 
     dbias (count, _LANES) gets sums to be summed along its rows; a and b are scratch of BLOCK floats.
@@ -87,22 +91,23 @@ def _finish_backward(d, result, hat, count, dbias, modulation, dmodulation, row,
         for i in range(BLOCK):
             d[f, i] = d[f, i] if result[f, i] > 0 else np.float32(0)
     if row >= 0:
-        gamma = modulation[row]
-        for i in range(BLOCK):
-            a[i] = np.float32(0)
-            b[i] = np.float32(0)
-        for f in range(
-            count
-        ):  # short loops over few arrays: LLVM checks that they lie apart, and gives up on many
+        size = count // groups
+        for group in range(groups):
+            gamma = modulation[row + group]
             for i in range(BLOCK):
-                a[i] += d[f, i] * hat[f, i]
+                a[i] = np.float32(0)
+                b[i] = np.float32(0)
+            # short loops over few arrays: LLVM checks that they lie apart, and gives up on many
+            for f in range(group * size, (group + 1) * size):
+                for i in range(BLOCK):
+                    a[i] += d[f, i] * hat[f, i]
+                for i in range(BLOCK):
+                    b[i] += d[f, i]
+                for i in range(BLOCK):
+                    d[f, i] += d[f, i] * gamma[i]
             for i in range(BLOCK):
-                b[i] += d[f, i]
-            for i in range(BLOCK):
-                d[f, i] += d[f, i] * gamma[i]
-        for i in range(BLOCK):
-            dmodulation[row, i] = a[i]
-            dmodulation[row + 1, i] = b[i]
+                dmodulation[row + group, i] = a[i]
+                dmodulation[row + groups + group, i] = b[i]
     if norm:
         share = np.float32(1) / np.float32(count)
         for i in range(BLOCK):
@@ -131,7 +136,7 @@ def _finish_backward(d, result, hat, count, dbias, modulation, dmodulation, row,
 
 @njit(cache=True)
 def _forward_blocks(
-    x, shared, index, weights, biases, sizes, counts, packed, rows, norm, y, first_block, last_block
+    x, shared, index, weights, biases, sizes, counts, packed, rows, groups, norm, y, first_block, last_block
 ):
     n = x.shape[1]
     layers = sizes.shape[0] - 1
@@ -166,6 +171,7 @@ def _forward_blocks(
                     biases[bias:],
                     modulation,
                     rows[layer],
+                    groups,
                     norm,
                     mean,
                     deviation,
@@ -182,7 +188,7 @@ def _forward_blocks(
 
 @njit(cache=True)
 def _backward_blocks(
-    x, shared, index, weights, biases, sizes, counts, packed, rows, norm, dy, dx, dpacked, dweights, dbiases,
+    x, shared, index, weights, biases, sizes, counts, packed, rows, groups, norm, dy, dx, dpacked, dweights, dbiases,
     first_block, last_block,
 ):  # fmt: skip
     n = x.shape[1]
@@ -216,7 +222,7 @@ def _backward_blocks(
                 kept.ctypes.data + layer * layer_bytes, kept.ctypes.data + (layer + 1) * layer_bytes, False,
             )  # fmt: skip
             _finish(
-                kept[layer + 1], hats[layer + 1], counts[layer], biases[bias:], modulation, rows[layer], norm,
+                kept[layer + 1], hats[layer + 1], counts[layer], biases[bias:], modulation, rows[layer], groups, norm,
                 a, deviations[layer + 1],
             )  # fmt: skip
             offset += inputs * outputs
@@ -249,7 +255,7 @@ def _backward_blocks(
                 bias -= inputs
                 _finish_backward(
                     flow[here], kept[layer], hats[layer], counts[layer - 1], dbiases[bias:], modulation,
-                    dmodulation, rows[layer - 1], norm, deviations[layer], a, b,
+                    dmodulation, rows[layer - 1], groups, norm, deviations[layer], a, b,
                 )  # fmt: skip
         for feature in range(dx.shape[0]):
             for i in range(count):
@@ -263,25 +269,25 @@ def _backward_blocks(
 
 
 @njit(parallel=True, cache=True)
-def _forward(x, shared, index, weights, biases, sizes, counts, packed, rows, norm, y, workers):
+def _forward(x, shared, index, weights, biases, sizes, counts, packed, rows, groups, norm, y, workers):
     blocks = (x.shape[1] + BLOCK - 1) // BLOCK
     for worker in prange(workers):
         _forward_blocks(
-            x, shared, index, weights, biases, sizes, counts, packed, rows, norm, y,
+            x, shared, index, weights, biases, sizes, counts, packed, rows, groups, norm, y,
             worker * blocks // workers, (worker + 1) * blocks // workers,
         )  # fmt: skip
 
 
 @njit(parallel=True, cache=True)
 def _backward(
-    x, shared, index, weights, biases, sizes, counts, packed, rows, norm, dy, dx, dpacked, dweights, dbiases,
+    x, shared, index, weights, biases, sizes, counts, packed, rows, groups, norm, dy, dx, dpacked, dweights, dbiases,
     workers,
 ):  # fmt: skip
     """Fills dx and dpacked (zero rows: not wanted), and dweights (workers, ...) and dbiases (workers, ..., _LANES), which come in as zeros."""
     blocks = (x.shape[1] + BLOCK - 1) // BLOCK
     for worker in prange(workers):
         _backward_blocks(
-            x, shared, index, weights, biases, sizes, counts, packed, rows, norm, dy, dx, dpacked,
+            x, shared, index, weights, biases, sizes, counts, packed, rows, groups, norm, dy, dx, dpacked,
             dweights[worker], dbiases[worker],
             worker * blocks // workers, (worker + 1) * blocks // workers,
         )  # fmt: skip
@@ -307,7 +313,7 @@ _NO_SHARED = (np.zeros((1, 0), np.float32), np.zeros(0, np.int32))
 
 class _Perceptron(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, packed, rows, norm, shared, index, layers, *parameters):
+    def forward(ctx, x, packed, rows, groups, norm, shared, index, layers, *parameters):
         weights, biases = list(parameters[:layers]), list(parameters[layers:]) or None
         n = x.shape[0]
         extra = _NO_SHARED if shared is None else (shared.detach().contiguous().numpy(), index.numpy())
@@ -316,7 +322,7 @@ class _Perceptron(torch.autograd.Function):
         matrices, vectors, sizes = _pack(weights, biases)
         where = np.array(rows if packed is not None else [-1] * layers, np.int64)
         ctx.inputs = (
-            feature_major(x), *extra, matrices, vectors, sizes, counts, modulation, where, norm == "layer"
+            feature_major(x), *extra, matrices, vectors, sizes, counts, modulation, where, groups, norm == "layer"
         )  # fmt: skip
         ctx.weights, ctx.biases = [weight.shape for weight in weights], biases is not None
         y = np.empty((counts[-1], n), np.float32)
@@ -327,7 +333,7 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy: Tensor):
-        x, _, _, matrices, vectors, sizes, _, modulation, _, _ = ctx.inputs
+        x, _, _, matrices, vectors, sizes, _, modulation, _, _, _ = ctx.inputs
         workers, n = get_num_threads(), x.shape[1]
         dx = np.empty((x.shape[0] if ctx.needs_input_grad[0] else 0, n), np.float32)
         dpacked = np.zeros((modulation.shape[0] if ctx.needs_input_grad[1] else 0, n), np.float32)
@@ -346,7 +352,7 @@ class _Perceptron(torch.autograd.Function):
         return (
             torch.from_numpy(dx).t() if ctx.needs_input_grad[0] else None,
             torch.from_numpy(dpacked).t() if ctx.needs_input_grad[1] else None,
-            None, None, None, None, None,
+            None, None, None, None, None, None,
             *of_weights,
             *(of_biases if ctx.biases else ()),
         )  # fmt: skip
@@ -361,6 +367,9 @@ def perceptron(
     norm: str = "none",  # or "layer"
     shared: Tensor | None = None,
     index: Tensor | None = None,
+    groups: int = 1,
 ) -> Tensor:  # (n, outputs of the last), a transposed view of feature-major storage
     """As `layers_reference.perceptron`; differentiable once with respect to x, parameters and packed, not to shared."""
-    return _Perceptron.apply(x, packed, rows, norm, shared, index, len(weights), *weights, *(biases or ()))
+    return _Perceptron.apply(
+        x, packed, rows, groups, norm, shared, index, len(weights), *weights, *(biases or ())
+    )  # fmt: skip

@@ -58,7 +58,7 @@ def _narrow(source, features, pairs, rows):
 
 @njit(cache=True)
 def _forward_blocks(
-    x, words, index, weights, biases, sizes, counts, packed, at, norm, y, first_block, last_block
+    x, words, index, weights, biases, sizes, counts, packed, at, groups, norm, y, first_block, last_block
 ):
     n = x.shape[1]
     layers = len(sizes) - 1
@@ -82,7 +82,16 @@ def _forward_blocks(
             _product(weight, inputs, outputs, source, result.ctypes.data)
             if layer < layers - 1:
                 _finish(
-                    result, hat, counts[layer], biases[bias:], modulation, at[layer], norm, mean, deviation
+                    result,
+                    hat,
+                    counts[layer],
+                    biases[bias:],
+                    modulation,
+                    at[layer],
+                    groups,
+                    norm,
+                    mean,
+                    deviation,
                 )
                 _narrow(result.ctypes.data, outputs, pairs.ctypes.data, 0)
             weight += outputs * inputs * 2
@@ -97,7 +106,7 @@ def _forward_blocks(
 
 @njit(cache=True)
 def _backward_blocks(
-    x, words, index, weights, turned, biases, sizes, counts, packed, at, norm, dy, dx, dpacked, dweights, dbiases,
+    x, words, index, weights, turned, biases, sizes, counts, packed, at, groups, norm, dy, dx, dpacked, dweights, dbiases,
     first_block, last_block,
 ):  # fmt: skip
     n = x.shape[1]
@@ -141,7 +150,7 @@ def _backward_blocks(
                 weight, inputs, outputs, pairs.ctypes.data + layer * pairs_step, result.ctypes.data
             )  # fmt: skip
             _finish(
-                result, hats[layer + 1], counts[layer], biases[bias:], modulation, at[layer], norm, a,
+                result, hats[layer + 1], counts[layer], biases[bias:], modulation, at[layer], groups, norm, a,
                 deviations[layer + 1],
             )  # fmt: skip
             _narrow(
@@ -178,7 +187,7 @@ def _backward_blocks(
                 bias -= inputs
                 _finish_backward(
                     result, rows[layer], hats[layer], counts[layer - 1], dbiases[bias:], modulation, dmodulation,
-                    at[layer - 1], norm, deviations[layer], a, b,
+                    at[layer - 1], groups, norm, deviations[layer], a, b,
                 )  # fmt: skip
                 _narrow(result.ctypes.data, inputs, flow_pairs.ctypes.data, flow_rows.ctypes.data)
         for feature in range(dx.shape[0]):
@@ -193,33 +202,40 @@ def _backward_blocks(
 
 
 @njit(parallel=True, cache=True)
-def _forward(x, words, index, weights, biases, sizes, counts, packed, at, norm, y, workers):
+def _forward(x, words, index, weights, biases, sizes, counts, packed, at, groups, norm, y, workers):
     blocks = (x.shape[1] + BLOCK - 1) // BLOCK
     for worker in prange(workers):
         _forward_blocks(
-            x, words, index, weights, biases, sizes, counts, packed, at, norm, y,
+            x, words, index, weights, biases, sizes, counts, packed, at, groups, norm, y,
             worker * blocks // workers, (worker + 1) * blocks // workers,
         )  # fmt: skip
 
 
 @njit(parallel=True, cache=True)
 def _backward(
-    x, words, index, weights, turned, biases, sizes, counts, packed, at, norm, dy, dx, dpacked, dweights, dbiases,
+    x, words, index, weights, turned, biases, sizes, counts, packed, at, groups, norm, dy, dx, dpacked, dweights, dbiases,
     workers,
 ):  # fmt: skip
     """Fills dx and dpacked (zero rows: not wanted), and dweights (workers, ...) and dbiases (workers, ..., _LANES), which come in as zeros."""
     blocks = (x.shape[1] + BLOCK - 1) // BLOCK
     for worker in prange(workers):
         _backward_blocks(
-            x, words, index, weights, turned, biases, sizes, counts, packed, at, norm, dy, dx, dpacked,
+            x, words, index, weights, turned, biases, sizes, counts, packed, at, groups, norm, dy, dx, dpacked,
             dweights[worker], dbiases[worker],
             worker * blocks // workers, (worker + 1) * blocks // workers,
         )  # fmt: skip
 
 
+def _even_rows(array: np.ndarray) -> np.ndarray:
+    """With a row of zeros below an odd number of rows."""
+    if array.shape[0] % 2 == 0:
+        return array
+    return np.concatenate([array, np.zeros((1, array.shape[1]), np.float32)])
+
+
 class _Perceptron(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, packed, rows, norm, shared, index, layers, *parameters):
+    def forward(ctx, x, packed, rows, groups, norm, shared, index, layers, *parameters):
         weights, biases = parameters[:layers], parameters[layers:]
         n, own = x.shape
         matrices, turned, sizes = _pack(weights, own)
@@ -229,9 +245,9 @@ class _Perceptron(torch.autograd.Function):
         modulation = np.zeros((0, n), np.float32) if packed is None else feature_major(packed)
         counts = np.array([weight.shape[0] for weight in weights], np.int64)
         where = np.array(rows if packed is not None else [-1] * layers, np.int64)
-        features = feature_major(_even(x.detach()))
+        features = _even_rows(feature_major(x))
         extra = _NO_SHARED if shared is None else (_words(_even(shared.detach())), index.numpy())
-        settings = (vectors, sizes, counts, modulation, where, norm == "layer")
+        settings = (vectors, sizes, counts, modulation, where, groups, norm == "layer")
         y = np.empty((counts[-1], n), np.float32)
         if n:
             _forward(features, *extra, matrices, *settings, y, get_num_threads())
@@ -242,14 +258,14 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy: Tensor):
-        features, _, _, _, _, vectors, sizes, _, modulation, _, _ = ctx.inputs
+        features, _, _, _, _, vectors, sizes, _, modulation, _, _, _ = ctx.inputs
         workers, n, own = get_num_threads(), features.shape[1], ctx.own
         dx = np.empty((own if ctx.needs_input_grad[0] else 0, n), np.float32)
         dpacked = np.empty((modulation.shape[0] if ctx.needs_input_grad[1] else 0, n), np.float32)
         dweights = np.zeros((workers, int((sizes[:-1] * sizes[1:]).sum())), np.float32)
         dbiases = np.zeros((workers, len(vectors), _LANES), np.float32)
         if n:
-            _backward(*ctx.inputs, feature_major(_even(dy)), dx, dpacked, dweights, dbiases, workers)
+            _backward(*ctx.inputs, _even_rows(feature_major(dy)), dx, dpacked, dweights, dbiases, workers)
         summed, slopes = torch.from_numpy(dweights.sum(axis=0)), torch.from_numpy(dbiases.sum(axis=(0, 2)))
         of_weights, of_biases, offset, bias = [], [], 0, 0
         for number, (inputs, outputs) in enumerate(zip(sizes[:-1].tolist(), sizes[1:].tolist())):
@@ -264,7 +280,7 @@ class _Perceptron(torch.autograd.Function):
         return (
             torch.from_numpy(dx).t() if ctx.needs_input_grad[0] else None,
             torch.from_numpy(dpacked).t() if ctx.needs_input_grad[1] else None,
-            None, None, None, None, None,
+            None, None, None, None, None, None,
             *of_weights,
             *(of_biases if ctx.biases else ()),
         )  # fmt: skip
@@ -279,6 +295,9 @@ def perceptron(
     norm: str = "none",  # or "layer"
     shared: Tensor | None = None,
     index: Tensor | None = None,
+    groups: int = 1,
 ) -> Tensor:  # (n, outputs of the last) float32, a transposed view of feature-major storage
     """As `layers_reference.perceptron` up to rounding; differentiable once in x, parameters and packed, not in shared."""
-    return _Perceptron.apply(x, packed, rows, norm, shared, index, len(weights), *weights, *(biases or ()))
+    return _Perceptron.apply(
+        x, packed, rows, groups, norm, shared, index, len(weights), *weights, *(biases or ())
+    )  # fmt: skip

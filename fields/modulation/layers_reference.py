@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["EPSILON", "normalise", "perceptron"]
+__all__ = ["EPSILON", "modulate", "normalise", "perceptron"]
 
 EPSILON = 1e-5
 """Added to variances, as torch's norms do (flax, in the paper's code for scenes, has 1e-6)."""
@@ -45,6 +45,16 @@ def normalise(
     return apart * torch.rsqrt(variance + EPSILON)[groups]
 
 
+def modulate(
+    h: Tensor,  # (n, c)
+    pairs: Tensor,  # (n, 2 * groups): gamma - 1 of each group, then beta of each
+    groups: int,
+) -> Tensor:  # (n, c)
+    """gamma h + beta, the same in each of `groups` runs of c / groups channels."""
+    runs = h.unflatten(1, (groups, -1))
+    return (runs * (1 + pairs[:, :groups, None]) + pairs[:, groups:, None]).flatten(1)
+
+
 def perceptron(
     x: Tensor,  # (n, k)
     weights: tuple[Tensor, ...],  # each (outputs, inputs); the last layer is linear
@@ -56,6 +66,7 @@ def perceptron(
     norm: str = "none",  # "layer", "none"
     shared: Tensor | None = None,  # (m, s) inputs common to several samples, e.g. those of a ray
     index: Tensor | None = None,  # (n,) int32 rows of shared
+    groups: int = 1,  # runs of channels of a layer, each with a gamma and a beta of its own; divides the width
 ) -> Tensor:  # (n, outputs of the last)
     """Hidden layers relu(gamma * norm(W x + b) + beta) and a linear one behind them; the input is [x, shared[index]].
 
@@ -72,6 +83,6 @@ def perceptron(
         x = normalise(x, norm)
         row = rows[number] if packed is not None else -1
         if row >= 0:
-            x = x * (1 + packed[:, row : row + 1]) + packed[:, row + 1 : row + 2]
+            x = modulate(x, packed[:, row : row + 2 * groups], groups)
         x = torch.relu(x)
     return x

@@ -17,7 +17,7 @@ from fieldstone.core.errors import UserError
 
 from ..mlp.mlp import has_bfloat16
 from .grids import CoordinateModulation
-from .layers_reference import normalise
+from .layers_reference import modulate, normalise
 
 __all__ = ["NORMS", "PERCEPTRON", "CamMlp"]
 
@@ -49,8 +49,8 @@ class CamMlp(nn.Module):
     `norm` takes no parameters of its own. "layer" (our default where there is one) looks at one sample; "ray" and "instance" couple
     the samples of a group and "batch" those of a batch in training, see `couples_samples`.
 
-    Weights and biases start uniform in +-1 / sqrt(inputs), torch's rule. The fused CPU kernel takes norms "none" and "layer",
-    one scale and shift a layer, and no skip; other shapes run in plain torch. `precision` "bfloat16" needs that kernel and a CPU with
+    Weights and biases start uniform in +-1 / sqrt(inputs), torch's rule. The fused CPU kernel takes norms "none" and "layer"
+    and no skip; other shapes run in plain torch. `precision` "bfloat16" needs that kernel and a CPU with
     AVX-512 BF16 (`mlp.has_bfloat16`); parameters stay float32.
     """
 
@@ -87,13 +87,15 @@ class CamMlp(nn.Module):
                 raise UserError(
                     f"modulated mlp: modulation has {modulation.layers} layers for {len(chosen)} of the perceptron"
                 )
-            if modulation.channels not in (1, hidden):
+            if hidden % modulation.channels:
                 raise UserError(
-                    f"modulated mlp: modulation has {modulation.channels} channels; give 1 or the width {hidden}"
+                    f"modulated mlp: modulation has {modulation.channels} channels; give a divisor of the width {hidden}"
                 )
         self.modulation, self.norm, self.skip, self.backend = modulation, norm, skip, backend
         self.precision = precision
         self.hidden_layers, self.outputs = hidden_layers, outputs
+        self.groups = 1 if modulation is None else modulation.channels
+        """Runs of channels of a layer that share a scale and shift."""
         self.rows = [-1] * hidden_layers
         if modulation is not None:
             for position, layer in enumerate(chosen):
@@ -122,8 +124,7 @@ class CamMlp(nn.Module):
     @property
     def fused(self) -> bool:
         """Whether the CPU kernel can run this shape."""
-        plain = self.modulation is None or self.modulation.channels == 1
-        return plain and self.norm in ("none", "layer") and self.skip is None and self.outputs > 0
+        return self.norm in ("none", "layer") and self.skip is None and self.outputs > 0
 
     def grid_parameters(self) -> list[nn.Parameter]:
         """The modulation's grids, which learn at a rate of their own; `ValueError` if there is no modulation."""
@@ -169,8 +170,8 @@ class CamMlp(nn.Module):
             half = self.precision == "bfloat16" and name != "reference"
             table = PERCEPTRON_BFLOAT16 if half else PERCEPTRON
             return table.load(name, x.device.type).perceptron(
-                x, tuple(weights), tuple(biases) or None, packed, tuple(self.rows), self.norm, shared, index
-            )
+                x, tuple(weights), tuple(biases) or None, packed, tuple(self.rows), self.norm, shared, index, self.groups,
+            )  # fmt: skip
         PERCEPTRON.load("reference", x.device.type)
         if shared is not None:
             x = torch.cat([x, shared[index.long()]], dim=1)
@@ -178,9 +179,7 @@ class CamMlp(nn.Module):
 
     def _backend_name(self, device: str) -> str:
         if self.backend == "cpu" and not self.fused:
-            raise UserError(
-                "modulated mlp: back end cpu takes norms none and layer, one channel and no skip; use auto"
-            )
+            raise UserError("modulated mlp: back end cpu takes norms none and layer and no skip; use auto")
         return self.backend
 
     def _any_shape(
@@ -201,8 +200,7 @@ class CamMlp(nn.Module):
             x = normalise(x, self.norm, groups, self._statistics(x, number))
             row = self.rows[number]
             if row >= 0 and packed is not None:
-                width = self.modulation.channels
-                x = x * (1 + packed[:, row : row + width]) + packed[:, row + width : row + 2 * width]
+                x = modulate(x, packed[:, row : row + 2 * self.groups], self.groups)
             x = torch.relu(x)
             if number == self.skip:
                 x = torch.cat([x, inputs], dim=1)

@@ -39,6 +39,9 @@ class CamSettings(HashGridSettings):
     """None: 1 behind a hash grid, 4 behind frequencies."""
     head_learning_rate: float | None = None
     """Of all weights and biases; None: 0.01 behind a hash grid, 0.002 behind frequencies."""
+    head_weight_decay: float | None = None
+    """None: 1e-6 behind a hash grid in a still scene, else 0: the gradients of a deep trunk and of a warp start smaller than that, and it
+    would empty them."""
     samples: int | None = None
     """A step; None: 49,152 behind a hash grid, 16,384 behind frequencies, where a sample costs more."""
     occupancy_resolution: int | None = None
@@ -52,6 +55,10 @@ class CamSettings(HashGridSettings):
     modulation_factors: str = "dense"
     """Of modulation by position: "dense" is one grid, of which a packed file holds the nodes at occupied cells; "sum" and "product"
     are three planes."""
+    modulation_channels: int = 1
+    """Scales and shifts a layer of the density trunk: each for a run of its channels."""
+    modulation_layers: int | None = None
+    """Layers of the density trunk that are modulated, from the first; None: all."""
     modulation_learning_rate: float | None = None
     """None: that of the heads, which is what the released code came to for scenes."""
     bits: int = 0
@@ -78,6 +85,7 @@ class CamMethod(HashGridMethod):
         quick = options.encoder == "hash-grid"
         for key, value in {
             "head_learning_rate": 1e-2 if quick else 2e-3,
+            "head_weight_decay": 1e-6 if quick and not moving else 0.0,
             "samples": 3 << 14 if quick else 1 << 14,
             "occupancy_resolution": 128 if quick else 64,
         }.items():
@@ -110,6 +118,8 @@ class CamMethod(HashGridMethod):
                 modulation=options.modulation,
                 resolution=tuple(options.modulation_resolution),
                 factors=options.modulation_factors if options.modulation == "position" else "dense",
+                channels=options.modulation_channels,
+                modulated=options.modulation_layers,
                 moving=moving,
             ),
             contraction=warp,

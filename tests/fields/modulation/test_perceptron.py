@@ -31,19 +31,29 @@ def _inputs(sizes, n, biases, generator):
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("modulated", [True, False])
-@pytest.mark.parametrize("sizes, n", [((32, 64, 64, 3), 197), ((5, 9, 7, 16), 96), ((20, 33, 1), 1)])
-def test_fused_equals_reference_in_value_and_gradient(norm, modulated, sizes, n):
+@pytest.mark.parametrize(
+    "sizes, n, groups", [((32, 64, 64, 3), 197, 1), ((5, 9, 12, 16), 96, 3), ((20, 33, 1), 1, 1)]
+)
+def test_fused_equals_reference_in_value_and_gradient(norm, modulated, sizes, n, groups):
     generator = torch.Generator().manual_seed(n)
     x, weights, biases = _inputs(sizes, n, True, generator)
     rows = (2, -1)[: len(sizes) - 2] if modulated else ()
-    packed = 0.5 * torch.randn(n, 6, generator=generator) if modulated else None
+    packed = 0.5 * torch.randn(n, 4 + 2 * groups, generator=generator) if modulated else None
     dy = torch.randn(n, sizes[-1], generator=generator)
     results = []
     for function in (fused, reference):
         leaves = [t.clone().requires_grad_() for t in (x, *weights, *biases)]
         layers = len(weights)
         scale = packed.clone().requires_grad_() if modulated else None
-        y = function(leaves[0], tuple(leaves[1 : 1 + layers]), tuple(leaves[1 + layers :]), scale, rows, norm)
+        y = function(
+            leaves[0],
+            tuple(leaves[1 : 1 + layers]),
+            tuple(leaves[1 + layers :]),
+            scale,
+            rows,
+            norm,
+            groups=groups,
+        )
         y.backward(dy)
         results.append([y.detach(), *[t.grad for t in leaves], *([scale.grad] if modulated else [])])
     for ours, theirs in zip(*results, strict=True):
