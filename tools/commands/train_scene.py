@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="?",
         metavar="DATA",
-        help="a capture (its format is recognised), a folder of photos, or a video; without it, the small "
-        "scene that comes with Fieldstone",
+        help="a capture (recognised by its content: NeRF-synthetic, transforms.json, COLMAP, LLFF, KITTI-360, KITTI raw, "
+        "Waymo TFRecord, DNMP's sequences), a folder of photos, or a video; without it, the small scene that comes with "
+        "Fieldstone",
     )
     parser.add_argument("--out", metavar="RUN", help="run folder to write (default: runs/<name of DATA>)")
     budget = parser.add_mutually_exclusive_group()
