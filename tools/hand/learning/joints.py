@@ -21,15 +21,19 @@ def move_joints(
     chosen: np.ndarray,  # (m,)
     rest: Rest,  # of the subject: (1, m, 3), (1, j, 3)
     state: State,  # n frames
+    expected: np.ndarray,  # (j, 3) where the shape says that joints are
     *,
     sigma: float,
-    spread: float = 0.003,  # metres: how far joints are believed to be from where they start
+    spread: float = 0.003,  # metres: how far joints are believed to be from what is expected
+    together: float = 10.0,  # so many neighbouring vertices err alike: what skinning cannot do is no noise
 ) -> np.ndarray:  # (j, 3)
     """The rest joints that best explain how the meshes move: one Gauss-Newton step on joints and poses together.
 
-    Poses are eliminated frame by frame, which is why the step is right although they change too. Joints that hardly turn in the
-    meshes stay: their place is not seen.
+    Poses are eliminated frame by frame, which is why the step is right although they change too. What the meshes do not show, such as
+    the place of a hinge along its axis, or that of a joint that hardly turns, stays as expected; the pull is towards `expected`, not towards
+    where the joints are, so that steps taken again and again do not drift.
     """
+    sigma = sigma * np.sqrt(together)
     joints = len(data.parents)
     m = len(chosen)
     basis = np.zeros((len(data.template), 3, 3 * joints))
@@ -50,15 +54,17 @@ def move_joints(
     cross = by_shape.swapaxes(1, 2) @ by_frame
     normal = flat.T @ flat - (cross @ solved[..., 1:]).sum(0) + np.eye(3 * joints) / spread**2
     gradient = flat.T @ residuals.reshape(-1) - (cross @ solved[..., :1]).sum(0)[:, 0]
+    gradient += (rest.joints[0] - expected).reshape(-1) / spread**2
     return rest.joints[0] - np.linalg.solve(normal, gradient).reshape(joints, 3)
 
 
 def smooth_joints(
     templates: np.ndarray,  # (u, v, 3)
     joints: np.ndarray,  # (u, j, 3) as each subject's own meshes have them
+    expected: np.ndarray,  # (u, j, 3) as the regressor has them
     shapes: int,
 ) -> np.ndarray:  # (u, j, 3)
-    """Joints as linear functions of the shape, as the model will have them: what one subject's meshes leave open, the others tell.
+    """The regressor's joints, corrected by linear functions of the shape: what one subject's meshes leave open, the others tell.
 
     A third as many directions as subjects at most, so that the functions are determined several times over.
     """
@@ -66,8 +72,9 @@ def smooth_joints(
     kept = min(shapes, count // 3)
     centred = (templates - templates.mean(0)).reshape(count, -1)
     left = np.linalg.svd(centred, full_matrices=False)[0][:, :kept]
-    mean = joints.mean(0)
-    return mean + (left @ (left.T @ (joints - mean).reshape(count, -1))).reshape(joints.shape)
+    apart = joints - expected
+    mean = apart.mean(0)
+    return expected + mean + (left @ (left.T @ (apart - mean).reshape(count, -1))).reshape(joints.shape)
 
 
 def fit_regressor(

@@ -17,7 +17,16 @@ from ..fitting.state import State
 from .correctives import corrective_penalty, fit_correctives, pose_features
 from .joints import fit_regressor, move_joints, smooth_joints
 from .shape_space import ShapeSpace, learn_shape_space, shape_metrics
-from .unposing import Rest, fit_poses, refit_strays, spread_vertices, start_poses, straighten, unpose
+from .unposing import (
+    Rest,
+    first_rest,
+    fit_poses,
+    refit_strays,
+    spread_vertices,
+    start_poses,
+    straighten,
+    unpose,
+)
 
 __all__ = ["Learned", "LearnSettings", "Registered", "learn"]
 
@@ -182,7 +191,7 @@ def _alternate(
     prior = PosePrior(np.zeros(3 * (len(data.parents) - 1)), np.eye(3 * (len(data.parents) - 1)) / _FREE)
     noise, ridge = 0.001, settings.ridges[len(settings.ridges) // 2]
     if before is None:
-        rest = Rest(np.tile(data.template, (u, 1, 1)), np.tile(data.joints, (u, 1, 1)))
+        rest = first_rest(data, vertices[train], subjects[train])
         state = None
     else:
         rest, state, noise = before.rest, before.state, before.noise
@@ -190,6 +199,7 @@ def _alternate(
     for turn in range(settings.rounds):
         posing = Posing(data, chosen, 0)
         if settings.regressor and state is not None:
+            expected = np.einsum("jv,uvd->ujd", data.joint_regressor, rest.templates)
             for subject in np.flatnonzero(counts > 2):
                 rows = np.flatnonzero((subjects == subject) & used)[:40]
                 rest.joints[subject] = move_joints(
@@ -198,9 +208,10 @@ def _alternate(
                     chosen,
                     Rest(rest.templates[subject : subject + 1, chosen], rest.joints[subject : subject + 1]),
                     state.frames(rows),
+                    expected[subject],
                     sigma=max(noise, 2e-4),
                 )
-            rest.joints = smooth_joints(rest.templates, rest.joints, settings.shapes)
+            rest.joints = smooth_joints(rest.templates, rest.joints, expected, settings.shapes)
         own = Rest(rest.templates[subjects][:, chosen], rest.joints[subjects])
         if state is None:
             palm = data.weights[chosen, 0] > 0.5
@@ -284,15 +295,16 @@ def _best_ridge(
     train: np.ndarray,
     ridges: tuple[float, ...],
 ) -> float:
-    """By two-fold validation inside the training meshes, on every eighth vertex."""
-    rows = np.flatnonzero(train)
-    fold = np.arange(len(rows)) % 2 == 0
+    """By two-fold validation over the people with at least two training meshes, on every eighth vertex; of one such person, the middle one."""
+    people = np.flatnonzero(np.bincount(subjects[train]) > 1)
+    if len(people) < 2:
+        return ridges[len(ridges) // 2]
+    folds = [np.flatnonzero(train & np.isin(subjects, people[part::2])) for part in (0, 1)]
     some = slice(None, None, 8)
     scores = []
     for ridge in ridges:
         score = 0.0
-        for part in (fold, ~fold):
-            a, b = rows[part], rows[~part]
+        for a, b in (folds, folds[::-1]):
             learned = fit_correctives(features[a], residuals[a][:, some], subjects[a], penalty[some], ridge)
             rest = residuals[b][:, some] - np.einsum("nk,vdk->nvd", features[b], learned, optimize=True)
             for subject in np.unique(subjects[b]):

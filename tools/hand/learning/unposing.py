@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ....fields.articulated.geometry import unique_edges
 from ....fields.articulated.model_data import ModelData
 from ..fitting.initial import kabsch
 from ..fitting.posing import Posing
@@ -21,6 +22,7 @@ from ..fitting.state import State
 __all__ = [
     "Rest",
     "carry",
+    "first_rest",
     "fit_poses",
     "misfit",
     "refit_strays",
@@ -41,6 +43,22 @@ class Rest:
     """(u, v, 3)."""
     joints: np.ndarray
     """(u, j, 3)."""
+
+
+def first_rest(
+    data: ModelData,
+    meshes: np.ndarray,  # (n, v, 3)
+    subjects: np.ndarray,  # (n,)
+) -> Rest:
+    """The template as large as each subject: the median ratio of edge lengths, which poses hardly change."""
+    a, b = unique_edges(data.faces).T
+    length = np.linalg.norm(data.template[a] - data.template[b], axis=1)
+    root = data.joints[0]
+    scale = np.ones((int(subjects.max()) + 1, 1, 1))
+    for subject in range(len(scale)):
+        rows = meshes[subjects == subject]
+        scale[subject] = np.median(np.linalg.norm(rows[:, a] - rows[:, b], axis=2) / length.clip(1e-9))
+    return Rest(root + scale * (data.template - root), root + scale * (data.joints - root))
 
 
 def spread_vertices(data: ModelData, count: int) -> np.ndarray:
