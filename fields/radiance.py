@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from .activations import truncated_exp
+from .activations import sigmoid, truncated_exp
 from .encodings.hash_grid import HashGrid
 from .encodings.spherical_harmonics import spherical_harmonics
 from .mlp.mlp import Mlp
@@ -124,7 +124,7 @@ class RadianceField(nn.Module):
     ) -> Tensor:  # (n, 3) sRGB in (0, 1)
         """Colour seen along each sample's direction; not differentiable with respect to directions."""
         basis = spherical_harmonics(directions, self.settings.direction_degree)
-        return torch.sigmoid(self.colour_head(features, basis, ray))
+        return sigmoid(self.colour_head(features, basis, ray))
 
     def to_json(self) -> dict:
         return asdict(self.settings)

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..activations import elementwise, sigmoid
 from ..encodings.hash_grid import HashGrid
 from ..encodings.spherical_harmonics import spherical_harmonics
 from ..mlp.mlp import Mlp
@@ -66,22 +67,22 @@ class PrimitiveAppearance(nn.Module):
         self.sky_grid = HashGrid(3, 8, 2, 14, 8, 1.6, backend=kernels, generator=generator)
         self.sky_head = Mlp(self.sky_grid.output_size, 32, 1, 3, **heads)
 
-    def surface_logits(
+    def surface(
         self,
         at_vertices: Tensor | None,  # (n, features) interpolated, if there are any
         inside: Tensor,  # (n, 3) where the points are, in the unit cube of the grid
         directions: Tensor,  # (r, 3) unit, looking along
         ray: Tensor,  # (n,) int32, the direction of each point
-    ) -> tuple[Tensor, Tensor]:  # (n,), (n, 3): what a sigmoid makes opacity and sRGB
+    ) -> tuple[Tensor, Tensor]:  # (n,) opacity, (n, 3) sRGB
         """Differentiable with respect to features and parameters. Opacity depends on the place alone.
 
-        A row hangs, bit for bit, on its own inputs only, whatever else is asked at once; torch's sigmoid is not like that (the last
-        elements of an array are computed by other code), so whoever needs it takes the sigmoid in arrays of one layout.
+        Without gradients a row hangs, bit for bit, on its own inputs only, whatever else is asked at once.
         """
         if at_vertices is not None and self.frequencies:
             # linear in frequency, as the released code's scripts ask for: 1, ..., 32
             turned = [at_vertices * k for k in torch.linspace(1, 32, self.frequencies).tolist()]
-            at_vertices = torch.cat([at_vertices, *map(torch.sin, turned), *map(torch.cos, turned)], 1)
+            waves = [elementwise(wave, each) for wave in (torch.sin, torch.cos) for each in turned]
+            at_vertices = torch.cat([at_vertices, *waves], 1)
         parts = ([] if at_vertices is None else [at_vertices]) + (
             [] if self.grid is None else [self.grid(inside)]
         )
@@ -89,14 +90,8 @@ class PrimitiveAppearance(nn.Module):
         if not self.view_dependent:
             directions = torch.zeros_like(directions[:1])
             ray = torch.zeros_like(ray)
-        return hidden[:, 0] + OPAQUE, self.colour_head(hidden, spherical_harmonics(directions, DEGREE), ray)
-
-    def surface(
-        self, at_vertices: Tensor | None, inside: Tensor, directions: Tensor, ray: Tensor
-    ) -> tuple[Tensor, Tensor]:  # (n,) opacity, (n, 3) sRGB
-        """The sigmoids of `surface_logits`."""
-        opacity, colour = self.surface_logits(at_vertices, inside, directions, ray)
-        return torch.sigmoid(opacity), torch.sigmoid(colour)
+        colour = self.colour_head(hidden, spherical_harmonics(directions, DEGREE), ray)
+        return sigmoid(hidden[:, 0] + OPAQUE), sigmoid(colour)
 
     def of_vertices(self, rows: Tensor) -> PrimitiveAppearance:
         """The same with the features of some vertices (k,) only; all else is shared."""
@@ -109,4 +104,4 @@ class PrimitiveAppearance(nn.Module):
 
     def sky(self, directions: Tensor) -> Tensor:  # (r, 3) unit -> (r, 3) sRGB
         """What is so far away that only the direction counts. Differentiable with respect to parameters."""
-        return torch.sigmoid(self.sky_head(self.sky_grid(0.5 + 0.49 * directions)))
+        return sigmoid(self.sky_head(self.sky_grid(0.5 + 0.49 * directions)))

@@ -47,20 +47,12 @@ def look_at_points(
     directions: Tensor,  # (r, 3) unit, looking along
     ray: Tensor,  # (n,) int32, the direction of each point
 ) -> tuple[Tensor, Tensor]:  # (n,) opacity, (n, 3) sRGB
-    """Of points on the surface. Differentiable with respect to the appearance, not to vertices."""
-    opacity, colour = _logits(scene, corners, weights, directions, ray)
-    colour = torch.sigmoid(colour)
-    if scene.placed is not None:
-        colour = scene.placed.tinted(corners[:, 0] // 42, colour)
-    return torch.sigmoid(opacity), colour
+    """Of points on the surface. Differentiable with respect to the appearance, not to vertices.
 
-
-def _logits(
-    scene: Primitives, corners: Tensor, weights: Tensor, directions: Tensor, ray: Tensor
-) -> tuple[Tensor, Tensor]:
-    vertices = scene.vertices
+    Without gradients a point's result hangs, bit for bit, on that point and its direction alone.
+    """
+    vertices, number = scene.vertices, corners[:, 0] // 42
     if scene.placed is not None:  # the appearance is read where the primitive was when it was learned
-        number = corners[:, 0] // 42
         vertices = scene.placed.rest
         directions, ray = scene.placed.turned(number, directions, ray)
         corners = corners % 42 + 42 * scene.placed.look[number, None]
@@ -71,7 +63,8 @@ def _logits(
         features = torch.nn.functional.embedding_bag(
             corners, scene.appearance.vertex, per_sample_weights=weights, mode="sum"
         )
-    return scene.appearance.surface_logits(features, inside, directions, ray)
+    opacity, colour = scene.appearance.surface(features, inside, directions, ray)
+    return opacity, colour if scene.placed is None else scene.placed.tinted(number, colour)
 
 
 def shade(
@@ -96,20 +89,17 @@ def surface_layers(
     barycentric: Tensor,  # (r, K, 3)
     directions: Tensor,  # (r, 3) unit
 ) -> tuple[Tensor, Tensor]:  # (r, K) opacity, 0 where absent; (r, K, 3) sRGB
-    """What `shade` blends. A ray's rows hang, bit for bit, on what that ray meets and not on what others do."""
+    """What `shade` blends."""
     layers = face.shape[1]
     flat = face.reshape(-1)
     there = torch.nonzero(flat >= 0)[:, 0]
-    opacity = torch.full((len(flat),), -torch.inf)
+    opacity = torch.zeros(len(flat))
     colour = torch.zeros(len(flat), 3)
     if len(there):
         corners = scene.faces[flat[there].long()].long()
         ray = (there // layers).int()
-        seen = _logits(scene, corners, barycentric.reshape(-1, 3)[there], directions, ray)
+        seen = look_at_points(scene, corners, barycentric.reshape(-1, 3)[there], directions, ray)
         opacity, colour = opacity.index_copy(0, there, seen[0]), colour.index_copy(0, there, seen[1])
-    opacity, colour = torch.sigmoid(opacity), torch.sigmoid(colour)
-    if len(there) and scene.placed is not None:
-        colour = colour.index_copy(0, there, scene.placed.tinted(corners[:, 0] // 42, colour[there]))
     return opacity.view(-1, layers), colour.view(-1, layers, 3)
 
 
