@@ -30,6 +30,8 @@ _PUBLIC = {
     "render_views": "fieldstone.tools.api",
     "evaluate": "fieldstone.tools.api",
     "export_mesh": "fieldstone.tools.api",
+    "edit_scene": "fieldstone.tools.api",
+    "select_primitives": "fieldstone.tools.api",
     "Run": "fieldstone.tools.api",
 }
 

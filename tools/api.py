@@ -15,12 +15,14 @@ from .training.start import resume_run, start_run
 
 __all__ = [
     "Run",
+    "edit_scene",
     "evaluate",
     "export_mesh",
     "load_run",
     "render_image",
     "render_video",
     "render_views",
+    "select_primitives",
     "train_image",
     "train_scene",
     "train_video",
@@ -378,6 +380,24 @@ def export_mesh(
         texture=texture,
         progress=progress,
     )
+
+
+def edit_scene(run: Run | str | os.PathLike, out: str | os.PathLike, edits: list[dict]) -> Run:
+    """Edits a scene of mesh primitives without training, writes the run folder `out` and returns it; `run` is not changed.
+
+    edits: done one after another, as in docs/dnmp.md: {"do": "delete", "select": {"label": "car"}}, {"do": "duplicate", "select":
+    {"box": [[8, 1, 0], [13, 4, 2]]}, "translate": [6, 0, 0]}, ... They are kept in edits.json of `out`. Raises `UserError`.
+    """
+    from .editing.edit_scene import edit_scene as edited
+
+    return edited(_run(run), out, edits)
+
+
+def select_primitives(run: Run | str | os.PathLike, selection: dict):
+    """Numbers (k,) int64 and middles (k, 3) float64, source frame, of the primitives that fit all of `selection`; UserError if none does."""
+    from .editing.edit_scene import selected
+
+    return selected(_run(run), selection)
 
 
 def _run(run: Run | str | os.PathLike) -> Run:

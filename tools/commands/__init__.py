@@ -1,6 +1,7 @@
 """One file per command; each has NAME, HELP, add_arguments(parser) and run(args) -> exit code."""
 
 from . import (
+    edit_scene,
     evaluate,
     export_mesh,
     hand,
@@ -22,6 +23,7 @@ COMMANDS = (
     render_views,
     evaluate,
     export_mesh,
+    edit_scene,
     train_image,
     render_image,
     train_video,
