@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, object]] = {
     "90 % of points dropped": {"points_share": 0.1},
     "no far field": {"far": False},
     "nothing added": {"spare": 0.0},
-    "nothing swept": {"sweep": False},
+    "photographs swept": {"sweep": True, "spare": 0.6},
     "nothing pruned": {"prune": 0.0},
     "shapes and colours jointly": {"joint": True},
     "exposure": {"exposure": True},

@@ -134,7 +134,7 @@ def test_sweeping_finds_where_a_house_stands(street):
         errors.append(np.abs(each.z_depth.numpy() - there)[there > 0] / there[there > 0])
     errors = np.concatenate(errors)
     assert len(errors) > 1000 and np.median(errors) < 0.1
-    points, side = agreeing(swept, 1.0)
+    points, side = agreeing(swept, 1.0, views=2)
     assert 100 < len(points) == len(side) < sum(len(each.points) for each in swept)
     assert len(sweep(cameras, images, 1, torch.zeros(40, 128, dtype=torch.bool)).points) == 0
 

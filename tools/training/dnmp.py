@@ -132,6 +132,8 @@ class DnmpMethod:
             self.far = FarField(
                 np.zeros(3),
                 float(self.capture.extent.half_side),
+                levels=options.far_levels,
+                cone=options.far_step,
                 hidden=options.hidden,
                 backend=options.backend,
                 precision=resolve_precision(options.precision, self.device),

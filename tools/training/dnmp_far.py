@@ -6,8 +6,6 @@ pixels with another model's pictures (the released tester: a Mip-NeRF trained ap
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,7 +27,10 @@ OPEN = 0.05
 """Light that must be left behind the primitives for the far field to be asked; less shows the sky alone."""
 COARSE = ((32, 8), (96, 4), (192, 2))
 """(until step of stage 2, times longer steps)."""
-CONE, STEPS_ACROSS, NEAR = 1 / 40, 256, 0.02
+REACH, NEAR = 0.27, 0.02
+"""Distances, in sides of the cube: from which steps grow, and at which rays begin."""
+EARLY_STOP = 5e-3
+"""Light at which a ray ends: a picture of eight bits does not show less."""
 RESOLUTION, CASCADES = 64, 6
 
 
@@ -41,11 +42,21 @@ class FarField:
     """A radiance field in the frame of the primitives; marched only in cells that open pixels of training views look into."""
 
     def __init__(
-        self, centre: np.ndarray, half_side: float, *, hidden: int, backend: str, precision: str, seed: int
+        self,
+        centre: np.ndarray,
+        half_side: float,
+        *,
+        levels: int,  # of the hash grid
+        cone: float,  # length of a step over its distance
+        hidden: int,
+        backend: str,
+        precision: str,
+        seed: int,
     ) -> None:
         side = 2.0 * half_side
         self.frame = Similarity(1 / side, np.eye(3), 0.5 - np.asarray(centre, float) / side)
-        settings = RadianceSettings(levels=12, log2_table_size=18, finest_resolution=1024, hidden=hidden)
+        self.cone = cone
+        settings = RadianceSettings(levels=levels, log2_table_size=18, finest_resolution=1024, hidden=hidden)
         self.field = RadianceField(
             settings,
             warp=contract,
@@ -57,15 +68,15 @@ class FarField:
             OccupancyGrid(RESOLUTION, CASCADES),
             self._stepping(1),
             NEAR,
+            early_stop=EARLY_STOP,
             minimum_alpha=2e-3,
             backend="reference" if backend == "reference" else "auto",
         )
         self.steps = 0
 
-    @staticmethod
-    def _stepping(coarser: int) -> Stepping:
-        smallest = coarser * math.sqrt(3) / STEPS_ACROSS
-        return Stepping(smallest, CONE * coarser, max(2.0 ** (CASCADES - 1) / RESOLUTION, smallest))
+    def _stepping(self, coarser: int) -> Stepping:
+        cone = self.cone * coarser
+        return Stepping(cone * REACH, cone, max(2.0 ** (CASCADES - 1) / RESOLUTION, cone * REACH))
 
     def groups(self) -> list[ParameterGroup]:
         groups = radiance_groups(self.field, _Rates)

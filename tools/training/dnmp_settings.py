@@ -36,8 +36,8 @@ class DnmpSettings:
     """Of the rendered z_depth against that of points that a view sees, relative to it; 0 for none. Every fourth step of stage 1."""
     spare: float = 0.3
     """Primitives that densifying may add, as a share of those that points gave (2048 at least); 0: none are added."""
-    sweep: bool = True
-    """Look for points in the photographs where no primitive is, for densifying."""
+    sweep: bool = False
+    """For densifying, look for points in the photographs too, where no primitive is."""
     prune: float = 1e-3
     """Primitives that weigh less than this in every pixel of every training view are removed half-way through stage 2; 0: none."""
     joint: bool = False
@@ -55,6 +55,10 @@ class DnmpSettings:
     view_dependent: bool = True
     far: bool = True
     """Learn a small radiance field for what the primitives leave open; without it there is only a sky that knows directions."""
+    far_levels: int | None = None
+    """Levels of its hash grid."""
+    far_step: float | None = None
+    """Length of its steps over their distance."""
     pixels: int = 4096
     views_a_step: int = 4
     learning_rate: float = 1e-2
@@ -68,13 +72,16 @@ class DnmpSettings:
 
 PRESETS = {
     "paper": {
-        "scales": 2, "layers": 6, "features": 21, "frequencies": 6, "hash_levels": 0, "hidden": 256, "hidden_layers": 8, "start": "sphere"
+        "scales": 2, "layers": 6, "features": 21, "frequencies": 6, "hash_levels": 0, "hidden": 256, "hidden_layers": 8,
+        "start": "sphere", "far_levels": 12, "far_step": 1 / 40,
     },
     "default": {
-        "scales": 2, "layers": 4, "features": 8, "frequencies": 0, "hash_levels": 12, "hidden": 64, "hidden_layers": 1, "start": "encoder"
+        "scales": 2, "layers": 4, "features": 8, "frequencies": 0, "hash_levels": 12, "hidden": 64, "hidden_layers": 1,
+        "start": "encoder", "far_levels": 12, "far_step": 1 / 40,
     },
     "light": {
-        "scales": 2, "layers": 3, "features": 4, "frequencies": 0, "hash_levels": 10, "hidden": 32, "hidden_layers": 1, "start": "encoder"
+        "scales": 2, "layers": 3, "features": 4, "frequencies": 0, "hash_levels": 10, "hidden": 32, "hidden_layers": 1,
+        "start": "encoder", "far_levels": 8, "far_step": 1 / 24,
     },
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Points where a scanner left none: planes are swept through what photographs show and no primitive covers.
 
-Plane sweep (Collins 1996) with normalised cross-correlation over small windows; a point is kept where at least two views of the sweep put one in the
+Plane sweep (Collins 1996) with normalised cross-correlation over small windows; a point is kept where several views of the sweep put one in the
 same cell. Rough, as it has to be: it places primitives, which are then shaped and coloured like all others. The paper's depth comes from COLMAP.
 """
 
@@ -23,7 +23,7 @@ PLANES, NEAREST, FARTHEST = 48, 3.0, 120.0
 """Even in inverse depth, in source units."""
 NEIGHBOURS = 3
 WINDOW = 7
-ALIKE, CONTRAST = 0.75, 0.012
+ALIKE, CONTRAST = 0.85, 0.012
 """Correlation that a point needs with two neighbours in the mean, and spread of grey values in its window."""
 MOTION = 0.004
 """A neighbour's distance over the depth, below which its view is no help."""
@@ -122,7 +122,7 @@ def sweep(
     )
 
 
-def agreeing(swept: list[Swept], size: float, views: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def agreeing(swept: list[Swept], size: float, views: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """(m, 3) float64 points of cells where at least `views` views put one, and (m,) float64 sides of their cells, see `side_at`."""
     points = torch.cat([s.points for s in swept]).double().numpy()
     z, view = torch.cat([s.z_depth for s in swept]).numpy(), torch.cat([s.view for s in swept]).numpy()
@@ -142,7 +142,7 @@ def swept_points(
     bare: list[Tensor],  # (h, w) bool: pixels of each view where no primitive is
     size: float,  # of the finest voxels
 ) -> tuple[np.ndarray, np.ndarray]:  # (m, 3) float64, (m,) sides of the voxels wanted there
-    """Points of the bare pixels of up to VIEWS of the views, those on which two of them agree."""
+    """Points of the bare pixels of up to VIEWS of the views, those on which three of them agree."""
     width, height = cameras.size(0)
     shrink = max(1, -(-width // WIDEST))
     small = cameras.resized(width // shrink, height // shrink) if shrink > 1 else cameras
