@@ -113,6 +113,10 @@ def resume_run(
     config = run.config
     if "packed" in config:
         raise UserError(f"{folder}: unpacked from a packed file, which keeps no optimiser; train a new run")
+    if "edited" in config:
+        raise UserError(
+            f"{folder}: an edited scene, which keeps no optimiser; go on with the run it was made from"
+        )
     if run.kind != "scene":
         raise UserError(f"{folder}: a run of an {run.kind}; go on with it by train-{run.kind} --resume")
     if minutes is None and steps is None:
