@@ -1,8 +1,8 @@
 """Frame numbers to frames: latents of that time, blocks that double the size, scale and shift over time in each block.
 
 The generator of FFNeRV (Lee et al. 2023) with temporal modulation as Lee et al. 2024 (CAM, section 4.3) have it: gamma and beta for
-every channel of every block, linear in time between nodes. Ours: one grid for all blocks, a softmax over neighbours
-(`aggregation`), any frame size.
+every channel of every block, linear in time between nodes. Ours: one grid for all blocks, modulation over place too (`upsampling`),
+a softmax over neighbours (`aggregation`), any frame size.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class FrameGenerator(nn.Module):
                 1, (shape.modulation_nodes,), channels=sum(shape.channels), backend="reference"
             )
 
+        self.places = nn.ParameterList(nn.Parameter(torch.zeros(2, *nodes)) for nodes in shape.place_nodes())
+        """gamma - 1 and beta over place, of each block."""
+
     def forward(
         self,
         numbers: Tensor,  # (b,) frame numbers, int64 or floats
@@ -97,8 +100,10 @@ class FrameGenerator(nn.Module):
         times = numbers.float() / max(1, shape.frames - 1)
         x = self.latents(times, quantiser)
         scales, shifts = self._modulation(times)
-        for block, scale, shift in zip(self.blocks, scales, shifts, strict=True):
-            x = block(x, scale, shift, quantiser)
+        places = [quantiser(grid) for grid in self.places] if quantiser else list(self.places)
+        for number, block in enumerate(self.blocks):
+            place = places[number] if places else None
+            x = block(x, scales[number], shifts[number], place, quantiser)
         head = quantiser(self.head) if quantiser else self.head
         x = functional.conv2d(x, head, self.head_bias, padding=1)[:, :, : shape.height, : shape.width]
         colours = torch.sigmoid(x[:, :3])
@@ -114,8 +119,12 @@ class FrameGenerator(nn.Module):
         return list(scales.split(widths, dim=1)), list(shifts.split(widths, dim=1))
 
     def grid_parameters(self) -> list[nn.Parameter]:
-        """Grids of the modulation; none without it."""
+        """Grids of the modulation over time; none without it."""
         return list(self.modulation.parameters()) if self.modulation is not None else []
+
+    def place_parameters(self) -> list[nn.Parameter]:
+        """Grids of the modulation over place; none without it."""
+        return list(self.places)
 
     def latent_parameters(self) -> list[nn.Parameter]:
         return list(self.latents.parameters())

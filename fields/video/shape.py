@@ -15,6 +15,8 @@ _NARROWING = 0.75
 """Channels of a block for each of the one before: the last blocks have the most pixels and need the fewest."""
 _LEAST_CHANNELS = 6
 _WIDEST = 1024
+_PLACE_SHARE = 0.2
+"""Most of the parameters that may be spent on modulation over place, when its spacing is chosen here."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class GeneratorShape:
     """Nodes in time of each latent grid."""
     latent_channels: int
     modulation_nodes: int = 0
-    """Nodes in time of gamma and beta; 0: no modulation."""
+    """Nodes in time of gamma and beta; 0: no modulation over time."""
+    place_spacing: int = 0
+    """Pixels of a block's output from node to node of gamma and beta over place; 0: no modulation over place."""
     norm: bool = True
     compact: bool = False
     neighbours: tuple[int, ...] = ()
@@ -43,6 +47,20 @@ class GeneratorShape:
         """Height and width of the latents."""
         total = math.prod(self.strides)
         return -(-self.height // total), -(-self.width // total)
+
+    def place_nodes(self) -> list[tuple[int, int]]:
+        """Rows and columns of nodes of each block's grid over place; none without it."""
+        if not self.place_spacing:
+            return []
+        nodes, (high, wide) = [], self.latent_size
+        for stride in self.strides:
+            high, wide = high * stride, wide * stride
+            nodes.append((max(2, -(-high // self.place_spacing)), max(2, -(-wide // self.place_spacing))))
+        return nodes
+
+    @property
+    def modulated(self) -> bool:
+        return bool(self.modulation_nodes or self.place_spacing)
 
     @property
     def head_channels(self) -> int:
@@ -59,7 +77,7 @@ class GeneratorShape:
             count += (9 * inputs + wider * inputs if self.compact else 9 * wider * inputs) + outputs
             inputs = outputs
         count += self.head_channels * (9 * inputs + 1)
-        return count + 2 * self.modulation_nodes * sum(self.channels)
+        return count + _place_parameters(self) + 2 * self.modulation_nodes * sum(self.channels)
 
     def to_json(self) -> dict:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
@@ -71,11 +89,11 @@ def generator_shape(
     width: int,
     parameters: int,  # at most
     *,
-    modulated: bool,
+    modulation_nodes: int,
+    place_spacing: int | None,  # None: the finest power of two that costs a fifth of the parameters at most
     norm: bool,
     compact: bool = False,
     neighbours: tuple[int, ...] = (),
-    modulation_nodes: int | None = None,  # None: one for every second frame
     latent_share: float = 0.35,  # of the parameters, about
     strides: tuple[int, ...] | None = None,  # None: twos, to latents of about 9 rows
 ) -> GeneratorShape:
@@ -83,12 +101,16 @@ def generator_shape(
     if strides is None:
         count = max(1, round(math.log2(max(min(height, width) / _LOWEST, 2))))
         strides = (2,) * count
-    nodes = 0
-    if modulated:
-        nodes = modulation_nodes or max(2, -(-frames // 2))
     shape = GeneratorShape(
-        frames, height, width, strides, (), _latent_nodes(frames), 1, nodes, norm, compact, tuple(neighbours)
-    )
+        frames, height, width, strides, (), _latent_nodes(frames), 1, modulation_nodes, place_spacing or 0, norm,
+        compact, tuple(neighbours),
+    )  # fmt: skip
+    if place_spacing is None:
+        shape = replace(shape, place_spacing=1)
+        while _place_parameters(shape) > _PLACE_SHARE * parameters and shape.place_spacing < max(
+            height, width
+        ):
+            shape = replace(shape, place_spacing=2 * shape.place_spacing)
     high, wide = shape.latent_size
     each = sum(shape.latent_nodes) * high * wide
     shape = replace(shape, latent_channels=max(1, round(latent_share * parameters / each)))
@@ -102,6 +124,10 @@ def generator_shape(
                 f"--parameters {parameters}: the smallest generator for {frames} frames of {width} x {height} has {least}"
             )
         shape = replace(shape, latent_channels=shape.latent_channels - 1)
+
+
+def _place_parameters(shape: GeneratorShape) -> int:
+    return 2 * sum(rows * columns for rows, columns in shape.place_nodes())
 
 
 def _latent_nodes(frames: int) -> tuple[int, ...]:

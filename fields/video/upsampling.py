@@ -1,7 +1,8 @@
 """One step from a small picture of features to a larger one: convolution, pixel shuffle, norm, scale and shift, GELU.
 
 The block of NeRV and FFNeRV with the modulation of Lee et al. 2024 (CAM): x = gelu(gamma(t) norm(conv(x)) + beta(t)), the norm over
-the pixels of each channel and frame. Ours: the bias stands behind the norm, which would cancel it, and is one a channel.
+the pixels of each channel and frame. Ours: the bias stands behind the norm, which would cancel it, and is one a channel; and a second
+scale and shift over place, one for all channels, as the paper has them for images.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ class UpsamplingBlock(nn.Module):
         x: Tensor,  # (b, inputs, h, w)
         scale: Tensor | None = None,  # (b, outputs): gamma - 1
         shift: Tensor | None = None,  # (b, outputs): beta
+        place: Tensor
+        | None = None,  # (2, rows, columns): gamma - 1 and beta over the output, corners on corners
         quantiser: Callable[[Tensor], Tensor] | None = None,  # of the weights
     ) -> Tensor:  # (b, outputs, stride * h, stride * w)
-        """Differentiable with respect to everything. Without scale and shift it is the plain block."""
+        """Differentiable with respect to everything. Without scale, shift and place it is the plain block."""
         kept = quantiser or (lambda w: w)
         if self.spatial is not None:
             x = functional.conv2d(x, kept(self.spatial), padding=1, groups=x.shape[1])
@@ -62,4 +65,7 @@ class UpsamplingBlock(nn.Module):
         x = x + self.bias.view(1, -1, 1, 1)
         if scale is not None and shift is not None:
             x = torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
+        if place is not None:
+            both = functional.interpolate(place[None], size=x.shape[2:], mode="bilinear", align_corners=True)
+            x = torch.addcmul(both[:, 1:], x, 1 + both[:, :1])
         return functional.gelu(x)

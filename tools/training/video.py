@@ -18,7 +18,7 @@ from .methods import ParameterGroup, read_settings
 __all__ = ["LOSSES", "VIDEO_MODELS", "VideoMethod", "VideoSettings"]
 
 VIDEO_MODELS = ("cam", "plain")
-"""With modulation over time and norm, or the same generator without either."""
+"""With modulation, or the same generator without it."""
 LOSSES = ("mixed", "mse")
 """0.7 L1 + 0.3 (1 - SSIM) (FFNeRV's), or the mean squared error, whose logarithm PSNR is."""
 
@@ -26,6 +26,8 @@ _BUDGET = (20_000, 3_000_000)
 _OWN_WEIGHT = 0.1
 """Of the loss of frames before neighbours are joined in (FFNeRV)."""
 _WARMUP = 0.1
+_FRAMES_A_NODE = 8
+"""Of modulation over time (FFNeRV with CAM: 10 to 20)."""
 
 
 @dataclass
@@ -36,10 +38,13 @@ class VideoSettings:
     parameters: int | None = None
     """At most so many; None: 2 for each 100 pixels of all frames, between 20,000 and 3,000,000."""
     loss: str = "mixed"
-    norm: bool | None = None
-    """Over the pixels of each channel; None: with model cam."""
+    norm: bool = False
+    """Over the pixels of each channel and frame, as the paper has it; see docs/video.md for what it costs short runs."""
     modulation_nodes: int | None = None
-    """In time; None: one for every second frame."""
+    """Of cam, in time; 0: none over time; None: one for every 8 frames."""
+    place_spacing: int | None = None
+    """Of cam, pixels of a block's output from node to node over place; 0: none over place; None: the finest of 1, 2, 4, ... that
+    costs a fifth of the parameters at most."""
     latent_share: float = 0.35
     """Of the parameters, about."""
     compact: bool = False
@@ -53,7 +58,9 @@ class VideoSettings:
     latent_learning_rate: float | None = None
     """None: as weights."""
     grid_learning_rate: float | None = None
-    """Of modulation grids; None: as weights."""
+    """Of modulation over time; None: a tenth of the weights', since a frame comes round seldom."""
+    place_learning_rate: float | None = None
+    """Of modulation over place; None: as weights."""
     bits: int = 0
     """Train through this quantisation in the last part of the budget; 0: do not."""
     quantise_from: float = 0.6
@@ -76,19 +83,25 @@ class VideoMethod:
         if options.parameters is None:
             pixels = capture.width * capture.height * capture.frames
             options.parameters = int(min(max(pixels // 50, _BUDGET[0]), _BUDGET[1]))
-        if options.norm is None:
-            options.norm = options.model == "cam"
-        for name in ("latent_learning_rate", "grid_learning_rate"):
+        cam = options.model == "cam"
+        for name, value in (
+            ("modulation_nodes", max(2, -(-capture.frames // _FRAMES_A_NODE)) if cam else 0),
+            ("latent_learning_rate", options.learning_rate),
+            ("grid_learning_rate", 0.1 * options.learning_rate),
+            ("place_learning_rate", options.learning_rate),
+        ):
             if getattr(options, name) is None:
-                setattr(options, name, options.learning_rate)
-        self.settings = asdict(options)
+                setattr(options, name, value)
         offsets = [o for o in range(-options.neighbours, options.neighbours + 1) if o]
         shape = generator_shape(
             capture.frames, capture.height, capture.width, options.parameters,
-            modulated=options.model == "cam", norm=options.norm, compact=options.compact,
-            neighbours=tuple(offsets), modulation_nodes=options.modulation_nodes,
-            latent_share=options.latent_share,
+            modulation_nodes=options.modulation_nodes, norm=options.norm,
+            place_spacing=options.place_spacing if cam else 0,
+            compact=options.compact, neighbours=tuple(offsets), latent_share=options.latent_share,
         )  # fmt: skip
+        if cam:
+            options.place_spacing = shape.place_spacing
+        self.settings = asdict(options)
         self.field = FrameGenerator(shape, generator=torch.Generator().manual_seed(seed)).to(device)
         self._order: tuple[int, Tensor] | None = None
 
@@ -98,8 +111,12 @@ class VideoMethod:
             ParameterGroup("network", field.network_parameters(), options.learning_rate),
             ParameterGroup("latents", field.latent_parameters(), options.latent_learning_rate),
         ]
-        if options.model == "cam":
-            groups.append(ParameterGroup("grids", field.grid_parameters(), options.grid_learning_rate))
+        for name, parameters, rate in (
+            ("grids over time", field.grid_parameters(), options.grid_learning_rate),
+            ("grids over place", field.place_parameters(), options.place_learning_rate),
+        ):
+            if parameters:
+                groups.append(ParameterGroup(name, parameters, rate))
         return groups
 
     def learning_rate_factor(self, progress: float, step: int) -> float:
@@ -187,6 +204,15 @@ def _options(settings: dict) -> VideoSettings:
             f"batch {options.batch}, neighbours {options.neighbours}: a batch has at least 1 frame, and 0 to 4 neighbours "
             "on either side are joined in"
         )
+    nodes, spacing = options.modulation_nodes, options.place_spacing
+    if nodes is not None and nodes not in (0, *range(2, 1 << 20)):
+        raise UserError(f"modulation_nodes {nodes!r}: give 0 for none, or at least 2")
+    if spacing is not None and spacing not in range(257):
+        raise UserError(f"place_spacing {spacing!r}: give 0 for none, or 1 to 256 pixels")
+    if options.model == "plain" and (nodes or spacing):
+        raise UserError("model plain has no modulation; leave modulation_nodes and place_spacing out")
+    if options.model == "cam" and nodes == 0 and spacing == 0:
+        raise UserError("model cam without modulation_nodes and place_spacing is model plain; say so")
     if not 0 < options.latent_share < 1:
         raise UserError(f"latent_share {options.latent_share}: must lie between 0 and 1")
     return options
