@@ -86,13 +86,20 @@ def densify(
 ) -> tuple[
     Tensor, Tensor
 ]:  # (k,) int64 primitives, (k, 48, 3) float32 their points, about the voxels' middles, in half diagonals
-    """Places primitives that are not alive into the voxels with most points, as long as there are any."""
+    """Places primitives that are not alive into the voxels with most points, as long as there are any; not where one as small is already."""
+    from scipy.spatial import cKDTree
+
     cuts: list[Voxels] = []
     for side in np.unique(sides):
         try:
-            cuts.append(voxelise(points[sides == side], float(side), minimum=minimum, generator=generator))
+            cut = voxelise(points[sides == side], float(side), minimum=minimum, generator=generator)
         except UserError:  # no voxel of this side holds enough points
             continue
+        there = geometry.alive & (geometry.reach < 1.01 * cut.half_diagonal)
+        if there.any():
+            bare = cKDTree(geometry.centres[there].numpy()).query(cut.centres)[0] > side / 2
+            cut = Voxels(cut.size, cut.centres[bare], cut.points[bare], cut.counts[bare], cut.dropped)
+        cuts.append(cut)
     free = torch.nonzero(~geometry.alive)[:, 0]
     if not cuts or not len(free):
         return free[:0], torch.zeros(0, 48, 3)
