@@ -93,6 +93,12 @@ class PrimitiveAppearance(nn.Module):
         colour = self.colour_head(hidden, spherical_harmonics(directions, DEGREE), ray)
         return sigmoid(hidden[:, 0] + OPAQUE), sigmoid(colour)
 
+    @torch.no_grad()
+    def start_from(self, positions: Tensor) -> None:  # (v, 3) of the vertices, of order 1
+        """Features start as the places of the vertices, their sines and cosines at 3 octaves: the paper's 21."""
+        turned = [positions * 2.0**octave for octave in range(3)]
+        self.vertex.copy_(torch.cat([positions, *map(torch.sin, turned), *map(torch.cos, turned)], 1))
+
     def of_vertices(self, rows: Tensor) -> PrimitiveAppearance:
         """The same with the features of some vertices (k,) only; all else is shared."""
         if self.vertex is None:

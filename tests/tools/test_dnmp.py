@@ -92,6 +92,25 @@ def test_a_step_depends_on_the_state_alone(street, progress):
         assert torch.equal(*losses) and float(losses[0]) > 0
 
 
+def test_the_papers_preset_has_its_sizes_and_trains(street):
+    capture = datasets.open(street[0])
+    options = {"preset": "paper", "voxel": 2.0, "pixels": 64, "backend": "auto", "precision": "auto"}
+    method = DnmpMethod(capture, options, seed=0, device="cpu")
+    look = method.appearance
+    assert look.grid is None and look.vertex.shape[1] == 21
+    sizes = [tuple(weight.shape) for weight in look.opacity_head.weights]
+    assert sizes[0] == (256, 21 * 13) and sizes[1:8] == [(256, 256)] * 7 and len(sizes) == 9
+    assert method.options.layers == 6 and method.options.start == "sphere"
+    # a sphere around each voxel, to start from
+    radius = (method.geometry.local()[method.geometry.alive].norm(dim=2) - 1).abs()
+    assert radius.max() < 0.1
+    torch.testing.assert_close(look.vertex[:, :3].detach(), method.geometry.vertices().detach() / 10)
+    method.before_step(0, 0.9)
+    loss, seen = method.loss(method.batch(0))
+    loss.backward()
+    assert torch.isfinite(loss) and look.vertex.grad.abs().sum() > 0 and seen["rays"] == 64
+
+
 def test_points_hidden_behind_others_are_not_seen(street):
     capture = datasets.open(street[0])
     camera = street_cameras(5, 96, 32)[2]

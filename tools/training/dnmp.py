@@ -38,6 +38,8 @@ __all__ = ["DnmpMethod"]
 
 CACHE_BYTES = 512 << 20
 """Of fragments of training views, which stay the same once shapes are frozen; beyond it views are rasterised again."""
+PAPER_UNIT = 10.0
+"""Metres by which the released scripts divide a scene ("scene_scale")."""
 REFRESH = 50
 """Steps between rasterising anew where shapes move with colours."""
 GRAZING = 0.05
@@ -127,6 +129,8 @@ class DnmpMethod:
             precision=resolve_precision(options.precision, self.device),
             generator=torch.Generator().manual_seed(seed),
         )
+        if options.preset == "paper" and options.features == 21:
+            self.appearance.start_from(self.geometry.vertices().detach() / PAPER_UNIT)
         self.far = None
         if options.far:
             self.far = FarField(
