@@ -43,6 +43,8 @@ def train_scene(
     precision: str = "auto",
     device: str = "auto",
     settings: dict | None = None,
+    block_size: float | None = None,
+    blocks: str | os.PathLike | None = None,
     resume: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -52,7 +54,8 @@ def train_scene(
     the run folder, by default `runs/<name of the data>`. minutes, steps: the budget, see `Budget`; without
     either, 5 minutes, or 1 for the bundled scene. downscale: shrink the images by this factor. holdout: keep
     every n-th frame for testing, where the data does not say which. settings: the method's own, over its
-    defaults. resume: go on with the run in `out` with what it was started with; only the budget, the device
+    defaults. block_size, blocks: for method dnmp, train in blocks of at most this many source units, or in those of a JSON
+    file (docs/dnmp.md); the budget counts for each. resume: go on with the run in `out` with what it was started with; only the budget, the device
     and the place of the data may be given anew.
 
     Ctrl-C saves, then raises KeyboardInterrupt; the same call with `resume=True` goes on. Raises `UserError`.
@@ -63,6 +66,8 @@ def train_scene(
         run, outcome = resume_run(
             Path(out), data=data, minutes=minutes, steps=steps, device=device, quiet=quiet
         )
+        if outcome is None:
+            return run
     else:
         run, outcome = start_run(
             data,
@@ -76,6 +81,8 @@ def train_scene(
             settings={"backend": backend, "precision": precision, **(settings or {})},
             device=device,
             quiet=quiet,
+            block_size=block_size,
+            blocks=blocks,
         )
     if outcome.interrupted is not None:
         raise KeyboardInterrupt(

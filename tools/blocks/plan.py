@@ -22,6 +22,8 @@ SEEN = 0.05
 """A view trains a block if this share of what it sees, by area in the picture, belongs to it."""
 SPARSE = 0.25
 """A cell with fewer cameras than this share of the mean is no block of its own; the nearest one takes it over."""
+FEW = 3
+"""A planned block that fewer training views see goes to its neighbours."""
 LOOKED_AT = 200_000
 """Points that decide which views see a block."""
 MOST = 10_000
@@ -59,7 +61,14 @@ def plan_blocks(capture, size: float, margin: float | None = None) -> list[Block
     boxes[:, 0], boxes[:, 1] = points.min(0), points.max(0)
     boxes[:, 0, ground] = low[ground] + cells * side[ground]
     boxes[:, 1, ground] = low[ground] + (cells + 1) * side[ground]
-    return [Block(index, boxes, float(margin)) for index in range(len(boxes))]
+    while True:
+        blocks = [Block(index, boxes, float(margin)) for index in range(len(boxes))]
+        seen = np.array([len(_seeing(capture, block)["train"]) >= min(FEW, len(places)) for block in blocks])
+        if (
+            seen.all() or not seen.any()
+        ):  # cameras look ahead: few see anything where the first of them stands
+            return blocks
+        boxes = boxes[seen]
 
 
 def read_blocks(path: str | os.PathLike) -> list[Block]:
@@ -85,6 +94,17 @@ def within(capture, block: Block):
 
     UserError if no training view sees it.
     """
+    splits = _seeing(capture, block)
+    if not len(splits["train"]):
+        raise UserError(
+            f"{capture.folder}: block {block.index} from {np.round(block.boxes[block.index, 0], 2).tolist()} to "
+            f"{np.round(block.boxes[block.index, 1], 2).tolist()}: no training view sees it; leave it out"
+        )
+    return replace(capture, splits=splits, block=block)
+
+
+def _seeing(capture, block: Block) -> dict[str, np.ndarray]:
+    """The splits, with the views that see the block."""
     points = np.asarray(capture.points, np.float64)
     points = points[:: max(1, len(points) // LOOKED_AT)]
     owned = block.owned(points)
@@ -93,12 +113,7 @@ def within(capture, block: Block):
         index = np.asarray(index)
         kept = [_share(capture.cameras[int(i)], points, owned) >= SEEN for i in index]
         splits[name] = index[np.array(kept, bool)]
-    if not len(splits["train"]):
-        raise UserError(
-            f"{capture.folder}: block {block.index} from {np.round(block.boxes[block.index, 0], 2).tolist()} to "
-            f"{np.round(block.boxes[block.index, 1], 2).tolist()}: no training view sees it; leave it out"
-        )
-    return replace(capture, splits=splits, block=block)
+    return splits
 
 
 def _share(camera, points: np.ndarray, owned: np.ndarray) -> float:

@@ -14,7 +14,7 @@ __all__ = ["HELP", "NAME", "add_arguments", "run"]
 NAME = "train-scene"
 HELP = "train a scene from posed images, photos or a video"
 
-_FIXED = ("method", "downscale", "holdout", "seed", "backend", "precision")
+_FIXED = ("method", "downscale", "holdout", "seed", "backend", "precision", "block_size", "blocks")
 """What a run keeps from its start: these cannot be given with --resume."""
 
 
@@ -65,6 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="settings",
         help="a setting of the method; may be repeated",
     )
+    divided = parser.add_mutually_exclusive_group()
+    divided.add_argument(
+        "--block-size",
+        type=number,
+        metavar="L",
+        help="method dnmp: train in blocks of at most L source units along the way; the budget counts for each",
+    )
+    divided.add_argument(
+        "--blocks", metavar="FILE.json", help="method dnmp: train in the blocks of this list"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -73,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.resume:
         out = Path(args.out) if args.out is not None else default_out(args.data)
-        given = [f"--{name}" for name in _FIXED if getattr(args, name) is not None]
+        given = [f"--{name.replace('_', '-')}" for name in _FIXED if getattr(args, name) is not None]
         given += ["--set"] if args.settings else []
         if given:
             raise UserError(
@@ -99,5 +109,7 @@ def run(args: argparse.Namespace) -> int:
             },
             device=args.device,
             quiet=args.quiet,
+            block_size=args.block_size,
+            blocks=args.blocks,
         )
-    return 130 if outcome.interrupted is not None else 0
+    return 130 if outcome is not None and outcome.interrupted is not None else 0

@@ -40,10 +40,13 @@ def start_run(
     settings: dict,
     device: str,
     quiet: bool,
+    block_size: float | None = None,
+    blocks: str | os.PathLike | None = None,
 ):
     """Opens the data, trains a new run in `out` and writes its report; returns (Run, Outcome).
 
-    Whatever is wrong with the arguments, the folder or the data is said before anything is written.
+    With `block_size` or `blocks` it is trained in blocks (`..blocks.train`), each for the budget. Whatever is wrong with the
+    arguments, the folder or the data is said before anything is written.
     """
     import fieldstone
 
@@ -59,6 +62,23 @@ def start_run(
         raise UserError(
             "the bundled scene has one size and its own test views; --downscale and --holdout go with DATA"
         )
+    if block_size is not None or blocks is not None:
+        from ..blocks.train import create_blocks, train_blocks
+
+        run, capture = create_blocks(
+            data,
+            folder,
+            size=block_size,
+            blocks=blocks,
+            budget=budget,
+            method=method,
+            downscale=downscale,
+            holdout=holdout,
+            seed=seed,
+            settings=settings,
+            device=device,
+        )
+        return run, train_blocks(run, capture=capture, data=data, quiet=quiet)
     Run.check_free(folder)
     place, cls = resolve_device(device), method_class(method)
     if data is not None and not Path(data).exists():
@@ -103,8 +123,13 @@ def resume_run(
     steps: int | None,
     device: str,
     quiet: bool,
+    capture=None,
 ):
-    """Goes on with a run as it was started; a new budget counts for the whole run. Returns (Run, Outcome)."""
+    """Goes on with a run as it was started; a new budget counts for the whole run, or for each block of one in blocks.
+
+    capture: the run's data, where they are open already. Returns (Run, Outcome); of blocks, the outcome of the last one, or None when all
+    were finished.
+    """
     from .capture_record import open_data
     from .device import resolve_device
     from .methods import method_class
@@ -117,6 +142,11 @@ def resume_run(
         raise UserError(
             f"{folder}: an edited scene, which keeps no optimiser; go on with the run it was made from"
         )
+    if "blocks" in config:
+        from ..blocks.train import train_blocks
+
+        outcome = train_blocks(run, data=data, minutes=minutes, steps=steps, device=device, quiet=quiet)
+        return run, outcome
     if run.kind != "scene":
         raise UserError(f"{folder}: a run of an {run.kind}; go on with it by train-{run.kind} --resume")
     if minutes is None and steps is None:
@@ -124,7 +154,7 @@ def resume_run(
     else:
         budget = Budget(minutes, steps)
     place = resolve_device(config["device"] if device == "auto" else device, fall_back=device == "auto")
-    capture = open_data(folder, config["data"], data)
+    capture = open_data(folder, config["data"], data) if capture is None else capture
     if tuple(capture.names) != run.cameras_only.names:
         raise UserError(
             f"{capture.folder}: not the capture that run {folder} was trained on: its frames differ; "
