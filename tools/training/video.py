@@ -53,7 +53,7 @@ class VideoSettings:
     """Frames on either side that flows bring in; 0: none."""
     batch: int = 1
     """Frames a step, in an order shuffled anew each time all have been seen."""
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     """Of weights."""
     latent_learning_rate: float | None = None
     """None: as weights."""
