@@ -16,6 +16,7 @@ from ...fields.articulated.built_in import BUILT_IN
 from ...fields.articulated.model_data import ModelData
 from .fitting.fit import Fit, Settings
 from .fitting.observation_fit import Fitted, check_side, common_shape, fit_observation
+from .fitting.two_hands import penetration
 from .models import model_data
 from .observed.observation import Observation
 from .observed.recognise import read_observations
@@ -59,6 +60,11 @@ def fit_command(args: argparse.Namespace, out: Path) -> Iterator[str]:
             fit_observation(data, own, replace(settings, shape=shape), tips=args.tips, rng=rng)
             for _, data, own, settings in jobs
         ]
+    if len(jobs) == 2 and all(data.layout == "mano" for _, data, _, _ in jobs):
+        through = penetration(tuple((job[1], found.fit.state) for job, found in zip(jobs, fitted)))
+        if through is not None:
+            for found in fitted:
+                found.fit.notes.append(str(through))
     for (name, data, own, _), found in zip(jobs, fitted):
         path = _beside(out, data.side, len(jobs) > 1)
         result = result_of(name, data, own, found, path)

@@ -92,6 +92,24 @@ def test_two_hands_of_one_person_share_a_shape(tmp_path):
     assert np.linalg.norm(found - mirrored(truth.vertices()) - move, axis=-1).mean() < 2e-3
 
 
+def test_two_hands_in_one_another_are_called_out(tmp_path, capsys):
+    truth = Truth(42)
+    for move, through in ((np.array([0.012, 0, 0]), True), (np.array([0.3, 0, 0]), False)):
+        right = truth.points()
+        left = mirrored(right)
+        left = left + right.mean(1) - left.mean(1) + move
+        document = {
+            "joint_set": "openpose21",
+            "unit": "m",
+            "hands": {"right": {"points": right.tolist()}, "left": {"points": left.tolist()}},
+        }
+        (tmp_path / "a.json").write_text(json.dumps(document))
+        assert fitted(tmp_path / "a.json", "--out", tmp_path / "r.npz", "--side-check", "off") == 0
+        said = capsys.readouterr().out
+        assert ("pass through each other" in said) == through, said
+    assert "pass through" not in str(read_result(tmp_path / "r_right.npz").info)
+
+
 def test_pixels_of_two_views_and_their_overlay(tmp_path):
     truth = Truth(43)
     centre = truth.points()[0].mean(0)

@@ -211,8 +211,8 @@ def test_what_the_camera_saw_through_is_drawn_back():
 
 
 def test_the_truth_scores_best():
+    from fieldstone.tools.hand.fitting.misfit import surface_score
     from fieldstone.tools.hand.fitting.scan import Scan
-    from fieldstone.tools.hand.fitting.starts import surface_score
 
     truth = Truth(7)
     vertices, faces = truth.vertices()[0], truth.data.faces
@@ -223,3 +223,29 @@ def test_the_truth_scores_best():
     right = surface_score(truth.data, vertices, scan)
     assert right < surface_score(truth.data, vertices + np.array([0.01, 0, 0]), scan) - 2e-3
     assert surface_score(truth.data, vertices, inside_out) > right + 0.02
+
+
+def test_hands_in_one_another_are_as_deep_as_they_were_pushed():
+    """A straight index finger laid across another hand's palm, lowered into it by steps."""
+    from dataclasses import replace
+
+    from fieldstone.tools.hand.fitting.two_hands import penetration
+
+    truth = Truth(0)
+    data, joints = truth.data, truth.data.joints
+    flat = replace(
+        truth.state,
+        shape=np.zeros(10), root=np.eye(3)[None], angles=np.zeros((1, 15, 3)), translation=np.zeros((1, 3)),
+    )  # fmt: skip
+    palm = data.template[data.weights[:, 0] > 0.9]
+    centre = joints[[4, 10]].mean(0) / 2  # half way from the wrist to the knuckles
+    top = palm[np.linalg.norm((palm - centre)[:, [0, 2]], axis=1) < 0.008][:, 1].max()
+    finger = data.template[data.weights[:, 2] > 0.9]  # the middle bone of the index finger
+    lowest, middle = finger[:, 1].min(), finger.mean(0)
+    found = []
+    for depth in (-0.01, 0.003, 0.006):
+        move = np.array([centre[0] - middle[0], top - lowest - depth, centre[2] - middle[2]])
+        found.append(penetration(((data, flat), (data, replace(flat, translation=move[None])))))
+    assert found[0] is None or found[0].depth < found[1].depth
+    assert abs((found[2].depth - found[1].depth) - 0.003) < 0.0015
+    assert "mm inside right" in str(found[2])

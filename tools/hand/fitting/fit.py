@@ -178,19 +178,22 @@ def settle_noise(
 ) -> State:
     """Alternates between the fit and the noise level sigma of `terms` (one for all).
 
-    sigma^2 = sum w |r|^2 / (N - gamma), where gamma is how many unknowns the data determine: the fixed point of the evidence (MacKay 1992,
-    equation 4.10; "Bayesian interpolation"). Without gamma a model with as many unknowns as data would explain the noise.
+    sigma^2 = sum w |r|^2 / (N - gamma) / kappa, where gamma is how many unknowns the data determine: the fixed point of the evidence (MacKay
+    1992, equation 4.10; "Bayesian interpolation"). Without gamma a model with as many unknowns as data would explain the noise; kappa makes up
+    for what the robust weights take from the tails of normal noise.
     """
     for _ in range(rounds):
         state = solve(problem, state, iterations=15, tolerance=1e-6).state
         points = problem.posing(state.shape, state.rotations(), state.translation, jacobian=False).points
-        squares = count = 0.0
+        squares = count = data = 0.0
         for term in terms:
+            moments = term.moments()
             residuals = term.linearise(points, None, None).residuals
             weights = term.weights(residuals)[0]
-            squares += float((weights[..., None] * residuals**2).sum()) * term.sigma**2
+            squares += float((weights[..., None] * residuals**2).sum()) * term.sigma**2 / moments.variance
             count += float(weights.sum()) * residuals.shape[-1]
-        freedom = max(count - observe(problem, state).effective, 0.1 * count)
+            data += float(weights.sum()) * residuals.shape[-1] / moments.weight
+        freedom = count * max(1 - observe(problem, state).effective / data, 0.1)
         sigma = max(float(np.sqrt(squares / max(freedom, 1e-9))), smallest)
         before = terms[0].sigma
         for term in terms:

@@ -14,13 +14,16 @@ from ....render.cameras import Cameras
 from .fit import Settings, fit_keypoints
 from .keypoints import Keypoints
 from .pixels import pixel_term, triangulate
-from .scan import Scan, rigid_score
+from .scan import Scan
+from .starts import surface_starts
 
 __all__ = ["Handedness", "handedness", "mirrored"]
 
 _SIGMA = 0.004
 """Metres: noise that is assumed of both, so that their costs compare."""
 _FRAMES = 4
+_BENT = 8
+"""Placements that are bent onto a scan and its mirror image."""
 _CLEARLY = 12.0
 """Difference of costs (twice a log likelihood ratio) from which a frame is called mirrored."""
 
@@ -70,7 +73,7 @@ def handedness(
         ]
         return Handedness(*costs, wrong=costs[0] - costs[1] > _CLEARLY)
     if scans and scans[0].complete:
-        scores = [rigid_score(data, s) for s in (scans[0], _mirrored_scan(scans[0]))]
+        scores = [surface_starts(data, s, bent=_BENT)[0].score for s in (scans[0], _mirrored_scan(scans[0]))]
         return Handedness(*(1e3 * s for s in scores), wrong=scores[1] < 0.75 * scores[0])
     return None
 

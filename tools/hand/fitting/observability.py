@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .solver import Problem, normal_equations
+from .solver import Normal, Problem, normal_equations
 from .state import State
 
 __all__ = ["Observability", "observe", "step_names"]
@@ -29,7 +29,10 @@ class Observability:
     names: tuple[str, ...]
     """s + q names: shape0.., then "wrist x", ..., "translation z"."""
     covariance: np.ndarray
-    """(b, s + q, s + q) of shape and frame step, radians and metres."""
+    """(b, s + q, s + q) of shape and frame step, radians and metres: of the truth round the result, the priors' doubt included."""
+    scatter: np.ndarray
+    """(b, s + q, s + q): how results would scatter under fresh noise. Smaller than `covariance` where priors decide: they hold the result at one
+    place, which need not be the right one."""
     share: np.ndarray
     """(b, s + q): what is left of each variance, 0 (well seen) to 1 (not seen at all)."""
     effective: float
@@ -49,8 +52,8 @@ def step_names(joint_names: tuple[str, ...], shapes: int) -> tuple[str, ...]:
 def observe(problem: Problem, state: State) -> Observability:
     """Linearises at `state`. Unknowns that `problem.free` holds fast have covariance 0 and share 0."""
     problem = replace(problem, smoothness=None)
-    everything = normal_equations(problem, state)
-    data = normal_equations(problem, state, priors=False)
+    everything = normal_equations(problem, state, by="stiffness")
+    data = normal_equations(problem, state, priors=False, by="stiffness")
     frames, s, q = len(state), len(state.shape), state.frame_size
     free = np.eye(q) if problem.free is None else problem.free
     r = free.shape[1]
@@ -75,6 +78,15 @@ def observe(problem: Problem, state: State) -> Observability:
     covariance[:, s:, :s] = free @ carry
     covariance[:, :s, s:] = covariance[:, s:, :s].swapaxes(1, 2)
     covariance[:, s:, s:] = free @ step @ free.T
+    scatter = _scatter(
+        normal_equations(problem, state, priors=False, by="push"), solved, shape_covariance, inverse
+    )
+    # what is told of the truth: K (push + priors) K, where K stands for stiffness and priors
+    excess = scatter - _scatter(data, solved, shape_covariance, inverse)
+    widen = np.zeros((s + q, s + r))
+    widen[:s, :s], widen[s:, s:] = np.eye(s), free
+    scatter = widen @ scatter @ widen.T
+    covariance = covariance + widen @ excess @ widen.T
     wanted = np.empty((frames, s + q))
     wanted[:, :s] = _inverse(prior_shape).diagonal() if s else 0.0
     wanted[:, s:] = np.einsum("qr,brp,qp->bq", free, before, free, optimize=True)
@@ -84,7 +96,29 @@ def observe(problem: Problem, state: State) -> Observability:
     if problem.shape_free and s:
         effective += float(s - np.trace(shape_covariance @ prior_shape))
     names = step_names(tuple(problem.posing.data.joint_names), s)
-    return Observability(names, covariance, share, effective)
+    return Observability(names, covariance, scatter, share, effective)
+
+
+def _scatter(data: Normal, solved: np.ndarray, shape: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """(b, s + r, s + r) each frame's block of K D K, with K the covariance and D the data's information alone.
+
+    K's columns of frame f, rows of frame k: -A_k C W_f, and inv(H_f) more where k = f; rows of the shape: C W_f. W_f = [1, -A_f^T], A = `solved`,
+    C = `shape`.
+    """
+    frames, r, s = solved.shape
+    turned = solved.swapaxes(1, 2)
+    own = data.frames @ solved - data.cross
+    total = data.shape + (turned @ own - data.cross.swapaxes(1, 2) @ solved).sum(0)
+    wide = np.concatenate((np.tile(np.eye(s), (frames, 1, 1)), -turned), 2)
+    by_shape = shape @ wide
+    alone = np.concatenate((np.zeros((frames, r, s)), inverse), 2)
+    crossed = alone.swapaxes(1, 2) @ -own @ by_shape
+    return (
+        by_shape.swapaxes(1, 2) @ total @ by_shape
+        + alone.swapaxes(1, 2) @ data.frames @ alone
+        + crossed
+        + crossed.swapaxes(1, 2)
+    )
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

@@ -188,6 +188,7 @@ def _joined(fits: list[Fit]) -> Fit:
         observability=replace(
             first,
             covariance=np.concatenate([fit.observability.covariance for fit in fits]),
+            scatter=np.concatenate([fit.observability.scatter for fit in fits]),
             share=np.concatenate([fit.observability.share for fit in fits]),
             effective=sum(fit.observability.effective for fit in fits),
         ),

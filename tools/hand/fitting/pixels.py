@@ -17,8 +17,8 @@ from .initial import rest_state
 from .keypoints import Keypoints
 from .posing import Posing
 from .priors import Smoothness
-from .scan import turns_of_a_cube
 from .solver import solve, total_cost
+from .starts import turns_of_a_cube
 from .state import State
 from .terms import Keypoints2d
 

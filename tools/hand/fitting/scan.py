@@ -6,24 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from fieldstone.core.errors import UserError
 
 from ....fields.articulated.model_data import ModelData
 from .closest import NearestOnMesh, beyond_opening, boundary_vertices
+from .depth_view import DepthView
 from .fit import Fit, Settings, extras_of, finish, problem_of
 from .free_space import FreeSpace
-from .initial import kabsch, rest_state
+from .misfit import Misfit
 from .posing import Posing
-from .priors import ShapePrior, Smoothness, pose_prior
-from .solver import Problem, solve
-from .starts import principal_axes, surface_score, surface_starts, turns_of_a_cube
+from .priors import Smoothness
+from .repose import Fingers
+from .solver import solve
+from .starts import surface_starts
 from .state import State
 from .surface import ModelToScan, ScanToModel
 from .terms import Term
 
-__all__ = ["Scan", "fit_scans", "rigid_score", "rough_starts", "surface_distance"]
+__all__ = ["Scan", "fit_scans", "surface_distance"]
 
 _TRIED, _KEPT = 8, 3
 """Of the likeliest starts: how many get the first steps of a fit, and how many of these the whole fit."""
@@ -49,6 +50,8 @@ class Scan:
     """Which of some points (m, 3) lie where the camera of a depth image saw through; None: not known."""
     origin: np.ndarray | None = None
     """(3,) the camera that saw it; None: several, or not known."""
+    view: DepthView | None = None
+    """The depth image, if it is one."""
 
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] != 3 or len(self.points) < 50:
@@ -155,11 +158,10 @@ def fit_scans(
             state, iterations = solved.state, iterations + solved.iterations
         return state, iterations
 
+    misfits = [Misfit(posing, scan) for scan in scans]
+
     def score(state: State) -> float:
-        points = posing(state.shape, state.rotations(), state.translation, jacobian=False).points
-        return float(
-            np.mean([surface_score(data, points[i, :vertices], scan) for i, scan in enumerate(scans)])
-        )
+        return float(np.mean([misfit(state.frames(slice(i, i + 1))) for i, misfit in enumerate(misfits)]))
 
     first, others = (0.008, 0.06, 1.0, 12), (
         (0.004, 0.03, 0.5, 12), (max(last, 0.002), 0.015, 0.2, 12), (last, 0.012, 0.05, 15),
@@ -172,6 +174,21 @@ def fit_scans(
     ends = [end for end in ends if end[0] <= 2 * ends[0][0]][:_KEPT]
     ends = ranked([refined(end, others) for _, end, _ in ends])
     _, state, iterations = ends[0]
+    fingers, notes = Fingers(data), []
+    pictured = len(scans) == 1 and scans[0].view is not None
+    if start is None and pictured:
+        # what became clear only now: a finger that steps led astray
+        _, better = fingers.searched(
+            state, misfits[0], lambda one: refined(one, ((0.004, 0.03, 0.5, 4),))[0], sweeps=1, tried=1
+        )
+        if better is not state:
+            again = refined(better, others)
+            ends = ranked(
+                [(state, iterations), (again[0], iterations + again[1]), *((s, n) for _, s, n in ends[1:])]
+            )
+            _, state, iterations = ends[0]
+    if pictured and not more:
+        notes = _undecided(fingers, state, misfits[0])
     match(state, posing(state.shape, state.rotations(), state.translation, jacobian=False).points)
     fit = finish(problem, state, forward, iterations)
     found = [surface_distance(data, posing, state, frame, scan) for frame, scan in enumerate(scans)]
@@ -179,7 +196,7 @@ def fit_scans(
     inliers = forward.confidence > 0
     left = distances[inliers]
     own = [distance[belongs] for distance, belongs in found]
-    notes = _ambiguity(posing, ends)
+    notes = [*_ambiguity(posing, ends), *notes]
     for frame, (near, (distance, belongs)) in enumerate(zip(own, found)):
         prefix = f"frame {frame}: " if len(own) > 1 else ""
         notes.append(
@@ -213,6 +230,17 @@ def _ambiguity(posing: Posing, ends: list[tuple[float, State, int]]) -> list[str
     return []
 
 
+def _undecided(fingers: Fingers, state: State, misfit: Misfit) -> list[str]:
+    """Says which fingers may be elsewhere without the surface being explained worse."""
+    found = fingers.undecided(state, misfit)
+    if not found:
+        return []
+    named = ", ".join(f"{finger} (tip up to {apart * 1e3:.0f} mm away)" for finger, apart in found.items())
+    return [
+        f"ambiguous: hidden from the data, and placed by what is usual: {named}; keypoints beside it would settle it"
+    ]
+
+
 def surface_distance(
     data: ModelData, posing: Posing, state: State, frame: int, scan: Scan
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -227,99 +255,3 @@ def surface_distance(
 
 def _padded(rows: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate((rows, np.full((count - len(rows), rows.shape[1]), np.nan)))
-
-
-def rigid_score(data: ModelData, scan: Scan) -> float:
-    """Metres: how far the best rough fit (a few articulated steps from each likely placement) leaves scan and model apart."""
-    posing = Posing(data, None, min(10, data.shape_basis.shape[2]))
-    return rough_starts(posing, scan, pose_prior(data).mean)[0][0]
-
-
-def rough_starts(
-    posing: Posing, scan: Scan, mean: np.ndarray, most: int | None = None
-) -> list[tuple[float, State]]:
-    """Scores and states, best first: 24 directions (turned along the scan's principal axes) with the mean and with the straight pose.
-
-    The `most` closest rigid placements get a few articulated steps; the back of a flat hand looks much like its palm. What one camera saw
-    fits in more ways than what was seen from all sides: more are tried.
-    """
-    most = (6 if scan.complete else 16) if most is None else most
-    size = 400
-    picked = scan.points[:: max(1, len(scan.points) // size)]
-    centre = picked.mean(0)
-    axes = principal_axes(picked)
-    tree = cKDTree(picked)
-    scores = []
-    for pose in (mean, np.zeros_like(mean)):
-        base = rest_state(posing, 1, pose)
-        rest = posing(base.shape, base.rotations(), base.translation, jacobian=False).points[
-            0, : len(posing.vertices)
-        ]
-        thin = rest[:: max(1, len(rest) // size)]
-        own = principal_axes(thin)
-        middle = thin.mean(0)
-        for turn in turns_of_a_cube():
-            rotation = axes @ turn @ own.T
-            move = centre - rotation @ middle
-            score = np.inf
-            for _ in range(12):
-                placed = thin @ rotation.T + move
-                to_scan, near = tree.query(placed)
-                to_model, back = cKDTree(placed).query(picked)
-                score = (
-                    np.minimum(to_scan, 0.03).mean() * (1.0 if scan.complete else 0.3)
-                    + np.minimum(to_model, 0.03).mean()
-                )
-                source = np.concatenate((thin, thin[back]))
-                target = np.concatenate((picked[near], picked))
-                weight = 1 / (1 + np.concatenate((to_scan, to_model)) ** 2 / 0.015**2) ** 2
-                if not scan.complete:
-                    weight[: len(thin)] *= 0.1
-                rotation, move = kabsch(source, target, weight)
-            scores.append((score, pose, rotation, move))
-    scores.sort(key=lambda item: item[0])
-    found = []
-    for _, pose, rotation, move in scores[:most]:
-        base = rest_state(posing, 1, pose)
-        root = posing.joint_template[0]
-        state = replace(base, root=rotation[None], translation=(rotation @ root + move - root)[None])
-        found.append(_rough(posing, scan, state, mean))
-    return sorted(found, key=lambda item: item[0])
-
-
-def _rough(posing: Posing, scan: Scan, state: State, mean: np.ndarray) -> tuple[float, State]:
-    picked = slice(None, None, max(1, len(scan.points) // 500))
-    normals = None if scan.normals is None else scan.normals[picked]
-    count = len(posing.vertices)
-    terms = [
-        ScanToModel(
-            targets=scan.points[None, picked], normals=None if normals is None else normals[None], signed=scan.signed,
-            faces=posing.data.faces, vertex_count=count, sigma=0.02, scale=3.0, slide=1.0,
-        )
-    ]  # fmt: skip
-    if scan.complete:
-        terms.append(
-            ModelToScan(
-                scans=[scan.points], normals=None if scan.normals is None else [scan.normals], signed=scan.signed,
-                faces=posing.data.faces, vertex_count=count, chosen=np.arange(0, count, max(1, count // 400)),
-                sigma=0.02, scale=3.0, slide=1.0, gate=0.06,
-            )
-        )  # fmt: skip
-    problem = Problem(posing, terms, pose_prior(posing.data), ShapePrior())
-
-    def match(_: State, points: np.ndarray) -> None:
-        for term in terms:
-            term.match(points)
-
-    state = solve(problem, state, iterations=10, tolerance=1e-3, before=match).state
-    vertices = posing(state.shape, state.rotations(), state.translation, jacobian=False).points[0, :count]
-    to_model = NearestOnMesh(posing.data.faces, count)(vertices, scan.points[picked])[2]
-    score = np.minimum(to_model, 0.03).mean()
-    if normals is not None and scan.signed:  # what faces the wrong way is not matched, and counts as far
-        terms[0].match(np.concatenate((vertices, np.zeros((1, 3))))[None])
-        score += 0.03 * (1 - terms[0].confidence.mean())
-    if scan.complete:
-        score += np.minimum(cKDTree(scan.points).query(vertices)[0], 0.03).mean()
-    elif scan.empty is not None:
-        score += 0.03 * scan.empty(vertices).mean()
-    return float(score + 1e-4 * (problem.pose(state)[0] ** 2).mean()), state

@@ -21,13 +21,16 @@ from ....render.cameras import Cameras
 from ....render.rasterise import fragments
 from .fit import Fit, Settings, extras_of, finish, problem_of
 from .posing import Posing
-from .priors import pose_prior
-from .scan import Scan, fit_scans, rough_starts
+from .scan import Scan, fit_scans
 from .solver import solve
+from .starts import surface_starts
 from .state import State
 from .terms import Linearised, Term
 
 __all__ = ["Silhouettes", "fit_silhouettes", "overlap", "visual_hull"]
+
+_PLACED, _TRIED = 16, 8
+"""Placements in the hull that are bent onto it, and how many of them are tried on the outlines."""
 
 
 @dataclass
@@ -207,10 +210,11 @@ def fit_silhouettes(
 def _starts_in_hull(
     posing: Posing, masks: list[np.ndarray], cameras: Cameras, settings: Settings, rng: np.random.Generator
 ) -> list[State]:
-    """A fit to the masks' visual hull as if it were a scan, then rough placements in it."""
+    """A fit to the masks' visual hull as if it were a scan, then placements in it."""
     hull = Scan(visual_hull(masks, cameras), complete=True).thinned(2500, rng)
-    rough = [state for _, state in rough_starts(posing, hull, pose_prior(posing.data).mean, most=12)[:8]]
-    return [fit_scans(posing.data, [hull], settings, start=rough[0], rng=rng).state, *rough]
+    found = surface_starts(posing.data, hull, settings.shape, shapes=posing.shape_count, bent=_PLACED)
+    placed = [start.state for start in found[:_TRIED]]
+    return [fit_scans(posing.data, [hull], settings, start=placed[0], rng=rng).state, *placed]
 
 
 def overlap(

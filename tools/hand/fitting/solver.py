@@ -121,8 +121,10 @@ def total_cost(problem: Problem, state: State) -> float:
     return cost
 
 
-def normal_equations(problem: Problem, state: State, moved=None, *, priors: bool = True) -> Normal:
-    """Linearised at `state`; without `priors`, of the data terms alone."""
+def normal_equations(
+    problem: Problem, state: State, moved=None, *, priors: bool = True, by: str | None = None
+) -> Normal:
+    """Linearised at `state`; without `priors`, of the data terms alone. `by`: each term times one of its `Moments`, for covariances."""
     if moved is None or moved.by_rotation is None:
         moved = problem.posing(state.shape, state.rotations(), state.translation)
     by_shape, by_frame = state.jacobian(moved)
@@ -142,7 +144,7 @@ def normal_equations(problem: Problem, state: State, moved=None, *, priors: bool
     for term in problem.terms:
         linear = term.linearise(moved.points, by_shape, by_frame_free)
         weights, cost = term.weights(linear.residuals)
-        root = np.sqrt(weights)[..., None]
+        root = np.sqrt(weights * (1.0 if by is None else getattr(term.moments(), by)))[..., None]
         _add(
             normal,
             (linear.residuals * root).reshape(frames, -1),

@@ -8,10 +8,12 @@ plain least squares where c is infinite.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-__all__ = ["Keypoints2d", "Keypoints3d", "Linearised", "Term", "robust"]
+__all__ = ["Keypoints2d", "Keypoints3d", "Linearised", "Moments", "Term", "normal_moments", "robust"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Term:
     """c of Geman and McClure's cost, in units of sigma."""
     confidence: np.ndarray = field(default_factory=lambda: np.ones((1, 1)))
     """(b, m), 0 for what was not observed."""
+    independent: ClassVar[int | None] = None
+    """d, where blocks are d numbers with independent normal noise; None where they are not (neighbouring closest points err together)."""
+
+    def moments(self) -> Moments:
+        """`normal_moments` of this term's blocks; ones where nothing is known of their noise."""
+        return Moments() if self.independent is None else normal_moments(self.scale, self.independent)
 
     def match(self, points: np.ndarray) -> None:
         """Exchanges what the points (b, n, 3) are compared with. Only terms that search for counterparts have anything to do."""
@@ -65,6 +73,41 @@ def robust(
     return share * squares, share**2
 
 
+class Moments(NamedTuple):
+    """What normal noise of variance 1 looks like through the weights w of a robust cost, for blocks of d numbers r; psi = w r."""
+
+    weight: float = 1.0
+    """E[w]."""
+    variance: float = 1.0
+    """E[w r^2] / (d E[w]): below 1 because the tails weigh less."""
+    stiffness: float = 1.0
+    """E[psi'] / E[w]: by how much the Gauss-Newton matrix overstates how stiffly the data hold the unknowns."""
+    push: float = 1.0
+    """E[psi^2] / (d E[w]): the variance of the noise's pull, in units of the Gauss-Newton matrix."""
+
+
+@lru_cache(maxsize=256)
+def normal_moments(scale: float, d: int) -> Moments:
+    """By quadrature. An M-estimator's variance is E[psi^2] / E[psi']^2 (Huber and Ronchetti, "Robust Statistics", 2009, corollary 6.7), where
+    the Gauss-Newton matrix says 1 / E[w]."""
+    if np.isinf(scale):
+        return Moments()
+    nodes, measure = np.polynomial.legendre.leggauss(200)
+    length = 4.5 * (nodes + 1)
+    density = measure * length ** (d - 1) * np.exp(-(length**2) / 2)
+    density /= density.sum()
+    squares = length**2
+    weight = (scale**2 / (scale**2 + squares)) ** 2
+    slope = -4 * scale**4 / (scale**2 + squares) ** 3  # 2 dw / du
+    mean = (density * weight).sum()
+    return Moments(
+        float(mean),
+        float((density * weight * squares).sum() / d / mean),
+        float((density * (weight + slope * squares / d)).sum() / mean),
+        float((density * weight**2 * squares).sum() / d / mean),
+    )
+
+
 @dataclass
 class Keypoints3d(Term):
     """Points in space with known counterparts on the model."""
@@ -73,6 +116,7 @@ class Keypoints3d(Term):
     """(b, m, 3) metres; NaN where there is none."""
     mixture: np.ndarray = None
     """(m, n): each keypoint as a mixture of the posing's points."""
+    independent = 3
 
     def __post_init__(self) -> None:
         seen = np.isfinite(self.targets).all(-1)
@@ -106,6 +150,7 @@ class Keypoints2d(Term):
     """(c, 2) pixels."""
     mixture: np.ndarray = None
     """(m, n)."""
+    independent = 2
 
     def __post_init__(self) -> None:
         frames, views, count, _ = self.directions.shape

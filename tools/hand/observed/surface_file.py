@@ -13,6 +13,7 @@ from fieldstone.core.errors import UserError
 
 from ....datasets.archive import NumberArchive
 from ....render.cameras import Cameras
+from ..fitting.depth_view import DepthView
 from ..fitting.scan import Scan
 from ..fitting.surface import estimated_normals, toward
 from .keypoint_file import read_keypoints
@@ -110,7 +111,8 @@ def depth_scan(
         return inside & (~near[y, x] | before)
 
     try:
-        return Scan(points, normals, signed=True, complete=False, empty=empty, origin=pose[:3, 3])
+        view = DepthView(camera, np.where(seen, z_depth, 0.0))
+        return Scan(points, normals, signed=True, complete=False, empty=empty, origin=pose[:3, 3], view=view)
     except UserError as error:
         raise UserError(f"{where}: {error}; is what lies behind the hand set to 0 or masked?") from None
 
