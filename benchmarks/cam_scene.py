@@ -1,12 +1,15 @@
-"""Small radiance fields with and without modulation: a moving scene, and quality against size on a disk.
+"""Small radiance fields with and without modulation: moving scenes, and quality against size on a disk.
 
-    python -m benchmarks.cam_scene --part moving [--minutes 1.2]
-    python -m benchmarks.cam_scene --part lego400 [--minutes 1.2]
+    python -m benchmarks.cam_scene --part motion [--steps 2000] [--seed 0 --seed 1 --seed 2]
+    python -m benchmarks.cam_scene --part daylight
+    python -m benchmarks.cam_scene --part lego400 [--minutes 7]
+    python -m benchmarks.cam_scene --part lego400-steps [--steps 1000]
 
-"moving" is our synthetic scene in D-NeRF's layout (48 training pictures of 64 x 64, each at its own time; 12 test pictures at
-other times): T-NeRF with and without time modulation, else the same. A still capture is learned by a small hash grid with and
-without direction modulation, and by a plain perceptron on frequencies of about the same size; each is packed to 8 bits, and the
-size is the file's. All train for the same minutes, one after another in one process.
+"motion" and "daylight" are our synthetic scene in D-NeRF's layout, 60 training pictures of 64 x 64, each from its own camera at its own
+time, and 12 test pictures at other times: things that turn, lift and run round; and the same under light that goes from noon to night.
+T-NeRF with and without time modulation, else the same, at equal steps, seed by seed.
+"lego400" trains models that pack to about the same size for the same minutes, one after another; "lego400-steps" adds modulation
+to the hash grid at equal steps. Sizes are those of packed files. Results are merged by part, case and seed.
 """
 
 from __future__ import annotations
@@ -16,81 +19,109 @@ import json
 import tempfile
 from pathlib import Path
 
-from .captures import CAPTURES, locate
+from .captures import locate
 from .harness import RESULTS, print_table, write_result
 
+T_NERF = {
+    "encoder": "hash-grid",
+    "levels": 8,
+    "log2_table_size": 14,
+    "base_resolution": 8,
+    "finest_resolution": 128,
+    "density_layers": 2,
+    "samples": 4096,
+    "steps_across": 128,
+    "occupancy_resolution": 32,
+    "learning_rate": 0.02,
+    "head_learning_rate": 0.005,
+}
+"""A warp by place and time, 3 x 64, in front of a small hash grid and a trunk of 2 x 64: converges in minutes."""
 MOVING = {
-    "T-NeRF": {"modulation": "none"},
-    "T-NeRF + time modulation": {"modulation": "time", "modulation_resolution": [16]},
+    "T-NeRF": {**T_NERF, "modulation": "none"},
+    "T-NeRF + time modulation": {**T_NERF, "modulation": "time", "modulation_resolution": [16]},
 }
-SMALL = {"samples": 8192, "steps_across": 128, "occupancy_resolution": 32, "octaves": 6}
-"""For pictures of 64 x 64 and a minute."""
-STILL = {
-    "hash grid": {"modulation": "none"},
-    "hash grid + direction modulation": {"modulation": "direction"},
-    "hash grid + position modulation": {"modulation": "position"},
-    "frequencies, 4 x 256": {"encoder": "frequency", "modulation": "none", "hidden": 256, "octaves": 10},
-}
+STILL: dict[str, dict] = {}
+ON_HASH_GRID: dict[str, dict] = {}
+SCENES = {"motion": {"share": 0.4}, "daylight": {"daylight": True}}
 
 
-def measure(data: Path, method: dict, minutes: float, seed: int) -> dict[str, object]:
+def measure(data: Path, method: dict, seed: int, keep: Path | None = None, bits: int = 8, **budget) -> dict:
     import fieldstone as fs
     from fieldstone.tools.packing.pack import pack
 
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
+        out = keep or Path(folder)
         run = fs.train_scene(
-            data, out / "run", method="cam", minutes=minutes, seed=seed, settings=method, quiet=True
+            data, out / "run", method="cam", seed=seed, settings=method, quiet=True, **budget
         )
-        field = run.scene().field
-        size = pack(run, out / "run.fsp", bits=8)
+        field, last = run.scene().field, run.metrics()[-1]
+        size = pack(run, out / "run.fsp", bits=bits)
         before, after = fs.evaluate(run), fs.evaluate(out / "run.fsp")
         return {
             "settings": method,
             "parameters": sum(p.numel() for p in field.parameters()),
             "modulation_parameters": sum(p.numel() for p in field.grid_parameters()),
-            "steps": run.metrics()[-1]["step"],
-            "seconds": round(run.metrics()[-1]["elapsed"], 1),
+            "steps": last["step"],
+            "seconds": round(last["elapsed"], 1),
+            "samples_millions": round(last["total_samples"] / 1e6, 1),
             "psnr": round(before["psnr"], 3),
             "ssim": round(before["ssim"], 4),
-            "psnr_packed_8": round(after["psnr"], 3),
-            "bytes_packed_8": size,
+            "bits": bits,
+            "psnr_packed": round(after["psnr"], 3),
+            "bytes_packed": size,
         }
+
+
+def merge(part: str, name: str, seed: int, row: dict) -> dict:
+    """The part with the row in it, in the file as it is now: parts may be measured side by side."""
+    path = RESULTS / "cam_scene.json"
+    results = json.loads(path.read_text())["results"] if path.is_file() else {}
+    results.setdefault(part, {}).setdefault(name, {})[f"seed {seed}"] = row
+    write_result("cam_scene", results)
+    return results[part]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("moving", *CAPTURES), default="moving")
-    parser.add_argument("--minutes", type=float, default=1.2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=(*SCENES, "lego400", "lego400-steps"), default="motion")
+    parser.add_argument("--minutes", type=float, default=7.0, help="of each model of lego400")
+    parser.add_argument("--steps", type=int, help="of each model of the other parts")
+    parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--case", action="append", help="only cases whose name holds this")
+    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
     arguments = parser.parse_args()
-    path = RESULTS / "cam_scene.json"
-    results = json.loads(path.read_text())["results"] if path.is_file() else {}
-    part = arguments.part
+    part, found = arguments.part, {}
     with tempfile.TemporaryDirectory() as folder:
-        if part == "moving":
+        if part in SCENES:
             from fieldstone.datasets.synthetic.moving import write_moving_capture
 
-            data = Path(folder)
-            write_moving_capture(data, size=64, train=48, test=12)
-            cases = {name: {**SMALL, **settings} for name, settings in MOVING.items()}
+            data, cases, budget = Path(folder), MOVING, {"steps": arguments.steps or 2000}
+            write_moving_capture(data, size=64, train=60, test=12, **SCENES[part])
         else:
-            place = locate(part)
-            if place is None or place[0] is None:
-                raise SystemExit(f"{part}: the data is not on this machine")
-            data, cases = place[0], STILL
-        found = results.setdefault(part, {})
-        for name, settings in cases.items():
-            if arguments.case is None or any(word in name for word in arguments.case):
-                found[name] = measure(data, settings, arguments.minutes, arguments.seed)
-    keys = ("parameters", "steps", "psnr", "psnr_packed_8", "bytes_packed_8")
+            place = locate("lego400")
+            if place is None:
+                raise SystemExit("lego400: the data is not on this machine")
+            data = place[0]
+            cases = STILL if part == "lego400" else ON_HASH_GRID
+            steps = {"steps": arguments.steps or 1000}
+            budget = {"minutes": arguments.minutes} if part == "lego400" else steps
+        for seed in arguments.seed or [0]:
+            for name, settings in cases.items():
+                if arguments.case is None or any(word in name for word in arguments.case):
+                    keep = (
+                        arguments.keep / f"{part}-{name}-{seed}".replace(" ", "_") if arguments.keep else None
+                    )
+                    found = merge(part, name, seed, measure(data, settings, seed, keep, **budget))
+    keys = ("parameters", "modulation_parameters", "steps", "psnr", "psnr_packed", "bytes_packed")
     print_table(
-        f"{part}, {arguments.minutes:g} minutes each",
-        ["model", "parameters", "steps", "PSNR dB", "packed dB", "packed bytes"],
-        [[name, *(f"{row[key]:,}" for key in keys)] for name, row in found.items()],
+        part,
+        ["model", "seed", "parameters", "of modulation", "steps", "PSNR dB", "packed dB", "packed bytes"],
+        [
+            [name, seed, *(f"{row[key]:,}" for key in keys)]
+            for name, rows in found.items()
+            for seed, row in rows.items()
+        ],
     )
-    write_result("cam_scene", results)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,9 @@ class CamRadianceField(nn.Module):
         small = {"norm": settings.norm, "backend": backend, "precision": precision, "generator": generator}
         self.grid = None
         inputs = 3 + 6 * settings.octaves
+        span = settings.finest_resolution / settings.base_resolution
+        growth = math.exp(math.log(span) / (settings.levels - 1)) if settings.levels > 1 else 1.0
         if settings.encoder == "hash-grid":
-            span = settings.finest_resolution / settings.base_resolution
-            growth = math.exp(math.log(span) / (settings.levels - 1)) if settings.levels > 1 else 1.0
             self.grid = HashGrid(
                 3, settings.levels, settings.features, settings.log2_table_size, settings.base_resolution, growth,
                 backend=backend, generator=generator,

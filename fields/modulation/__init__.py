@@ -4,4 +4,11 @@ from .grids import CoordinateModulation
 from .perceptron import CamMlp
 from .presets import image_cam, mip_nerf_direction_cam, t_nerf_time_cam
 
-__all__ = ["CamMlp", "CoordinateModulation", "image_cam", "mip_nerf_direction_cam", "t_nerf_time_cam"]
+__all__ = [
+    "CamMlp",
+    "CoordinateModulation",
+    "HashedModulation",
+    "image_cam",
+    "mip_nerf_direction_cam",
+    "t_nerf_time_cam",
+]

@@ -15,6 +15,7 @@ from fieldstone.core.errors import UserError
 from fieldstone.datasets.synthetic.moving import moving_scene, write_moving_capture
 from fieldstone.fields.cam_radiance import CamRadianceField, CamRadianceSettings
 from fieldstone.render.cameras import Cameras
+from fieldstone.tools.packing import pack as fs_pack
 
 SMALL = {
     "levels": 4,
@@ -141,6 +142,54 @@ def test_a_still_scene_has_no_times(still, tmp_path):
     assert main(["render-views", str(still.folder), "--time", "0.5", "--out", str(tmp_path / "o")]) == 2
 
 
+@pytest.fixture(scope="module", params=["dense", "sum"])
+def placed(request, still, capture):
+    settings = {
+        **SMALL, "encoder": "frequency", "density_layers": 2, "modulation": "position", "norm": "layer",
+        "modulation_factors": request.param, "modulation_resolution": [24, 20, 22], "modulation_channels": 2,
+    }  # fmt: skip
+    out = capture / f"placed_{request.param}"
+    return fs.train_scene(capture / "still", out, method="cam", steps=60, settings=settings, quiet=True)
+
+
+def test_modulation_by_position_packs_what_is_seen(placed, tmp_path):
+    file = tmp_path / "scene.fsp"
+    fs_pack.pack(placed, file, bits=32)
+    packed = fs.load_run(file)
+    cameras = placed.cameras_only.cameras
+    views = [run.scene().render_view(cameras, 1)["colour"] for run in (placed, packed)]
+    assert torch.equal(*views)
+    quantised, _ = placed.method().packing()
+    values = sum(v.numel() for name, v in quantised.items() if ".modulation." in name)
+    numbers = sum(grid.numel() for grid in placed.scene().field.grid_parameters())
+    dense = placed.config["settings"]["modulation_factors"] == "dense"
+    assert 0 < values < numbers if dense else values == numbers
+    again, _ = packed.method().packing()
+    assert quantised.keys() == again.keys() and all(
+        torch.equal(quantised[name], again[name]) for name in again
+    )
+
+
+def test_decay_does_not_empty_a_warp(moving):
+    assert moving.config["settings"]["head_weight_decay"] == 0
+    warp = moving.scene().field.warp
+    with torch.no_grad():
+        moved = warp(torch.rand(500, warp.weights[0].shape[1]) * 2 - 1)
+    assert (moved.std(0) > 1e-4).all()
+
+
+def test_rays_of_many_moments_are_seen_at_their_own(moving):
+    method = moving.method()
+    field = method.field
+    points = torch.rand(300, 3)
+    times = torch.rand(300, 1)
+    density, known = field.look(points, times)
+    torch.testing.assert_close(density, field.density(points, times))
+    torch.testing.assert_close(field.geometry(points, known, times)[0], density)
+    for i in (0, 77):
+        torch.testing.assert_close(density[i : i + 1], field.density(points[i : i + 1], float(times[i])))
+
+
 @pytest.mark.parametrize("which", ["still", "moving"])
 def test_scenes_pack_and_come_back(which, tmp_path, request):
     run = request.getfixturevalue(which)
@@ -184,4 +233,12 @@ def test_the_moving_scene_is_what_it_says(capture):
     assert np.abs(other.signed_distance(points.double().numpy()[seen.ravel()])).max() > 0.05
     with pytest.raises(UserError, match="time"):
         moving_scene(1.5)
+    with pytest.raises(UserError, match="share"):
+        write_moving_capture(capture, share=0)
+    camera = opened.cameras[np.array([frame])]
+    noon, night = (
+        moving_scene(1.0, daylight=dark).render(camera, 0, geometry=False) for dark in (False, True)
+    )
+    assert np.array_equal(noon["alpha"], night["alpha"])
+    assert night["colour"].sum() < 0.7 * noon["colour"].sum()
     assert isinstance(opened.cameras, Cameras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fieldstone.core.similarity import Similarity
 
+from ...fields.encodings.hash_grid import HashGrid
 from ...fields.mlp.mlp import resolve_precision
 from ...fields.radiance import RadianceField, RadianceSettings
 from ...render.cameras import Cameras
@@ -234,16 +236,40 @@ class HashGridMethod:
         self._rays = int(state["rays"])
 
     def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What a packed file quantises (tables, weights, grids), and what it keeps exact (biases, occupied cells)."""
+        """What a packed file quantises (tables level by level, weights, grids), and what it keeps exact (biases, occupied cells)."""
         learned = {f"field.{name}": value for name, value in self.field.named_parameters()}
         exact = {name: value for name, value in learned.items() if ".biases." in name}
         exact["occupancy.cells"] = self.renderer.occupancy.cells
         exact |= {f"corrections.{name}": value for name, value in self.corrections.state().items()}
-        return {name: value for name, value in learned.items() if name not in exact}, exact
+        quantised = {}
+        for name, value in learned.items():
+            if name in exact:
+                continue
+            levels = self._levels(name)
+            if levels is None:
+                quantised[name] = value
+            else:
+                parts = value.split(levels)
+                quantised |= {f"{name}.{number}": part for number, part in enumerate(parts)}
+        return quantised, exact
 
     def unpacked(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state for `load_state` from the tensors of a packed file."""
+        tensors = dict(tensors)
+        for name in (f"field.{name}" for name, _ in self.field.named_parameters()):
+            levels = self._levels(name)
+            if levels is not None and name not in tensors:  # earlier files hold tables whole
+                tensors[name] = torch.cat([tensors.pop(f"{name}.{number}") for number in range(len(levels))])
         return {**self.state(), **tensors, "occupancy.values": tensors["occupancy.cells"].float()}
+
+    def _levels(self, name: str) -> list[int] | None:
+        """Values in each level of the table of that name in `state`; None for what is no table."""
+        owner, _, last = name.removeprefix("field.").rpartition(".")
+        grid = self.field.get_submodule(owner) if last == "table" else None
+        if not isinstance(grid, HashGrid):
+            return None
+        starts = [int(start) * grid.levels.features for start in grid.levels.offset]
+        return [stop - start for start, stop in itertools.pairwise([*starts, grid.levels.parameters])]
 
     def scene(self) -> FieldScene:
         self.renderer.stepping = self._stepping()
