@@ -20,7 +20,15 @@ import numpy as np
 
 from fieldstone.core.errors import UserError
 
-__all__ = ["EmbeddedImage", "ImageHeader", "Picture", "decode", "linear_to_srgb", "read_header"]
+__all__ = [
+    "EmbeddedImage",
+    "EncodedPicture",
+    "ImageHeader",
+    "Picture",
+    "decode",
+    "linear_to_srgb",
+    "read_header",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".exr", ".tif", ".tiff", ".hdr", ".webp", ".bmp")
 
@@ -63,9 +71,28 @@ class Picture(abc.ABC):
         """As `decode` gives them."""
 
 
+class EncodedPicture(Picture):
+    """A JPEG or 8-bit PNG whose bytes are got when they are asked for; alpha and EXIF are left out."""
+
+    @abc.abstractmethod
+    def encoded(self) -> bytes: ...
+
+    def header(self) -> ImageHeader:
+        from PIL import Image
+
+        with _damage(self), Image.open(io.BytesIO(self.encoded())) as image:
+            return ImageHeader(str(image.format), image.width, image.height, alpha=False)
+
+    def pixels(self) -> np.ndarray:  # (h, w, 3) uint8
+        from PIL import Image
+
+        with _damage(self), Image.open(io.BytesIO(self.encoded())) as image:
+            return np.asarray(image.convert("RGB"))
+
+
 @dataclass(frozen=True)
-class EmbeddedImage(Picture):
-    """A JPEG or 8-bit PNG among other bytes of a file."""
+class EmbeddedImage(EncodedPicture):
+    """One among other bytes of a file."""
 
     path: Path
     offset: int
@@ -76,20 +103,10 @@ class EmbeddedImage(Picture):
     def __str__(self) -> str:
         return f"{self.path}: {self.name}"
 
-    def _open(self):
-        from PIL import Image
-
+    def encoded(self) -> bytes:
         with open(self.path, "rb") as file:
             file.seek(self.offset)
-            return Image.open(io.BytesIO(file.read(self.length)))
-
-    def header(self) -> ImageHeader:
-        with _damage(self), self._open() as image:
-            return ImageHeader(str(image.format), image.width, image.height, alpha=False)
-
-    def pixels(self) -> np.ndarray:  # (h, w, 3) uint8
-        with _damage(self), self._open() as image:
-            return np.asarray(image.convert("RGB"))
+            return file.read(self.length)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Waymo Open Dataset, perception, version 1: a TFRecord of one segment, five cameras and five lasers.
+"""Waymo Open Dataset, perception: a segment of five cameras and five lasers, as a TFRecord (version 1) or parquet files (version 2).
 
-Field numbers and geometry as in waymo_open_dataset's dataset.proto, label.proto and utils. Images are read where they lie in the file. Waymo's cameras look
+Field numbers and geometry as in waymo_open_dataset's dataset.proto, label.proto and utils. Images are read where they lie. Waymo's cameras look
 along x with y left and z up; poses leave here with x right, y down, z forward, in the global frame (z up, metres). A camera stands where it was when the
 middle of its image was exposed; the rolling shutter around that is not modelled. First returns of all lasers make the cloud, those of the top laser
 with the pose of their own pixel. People, cyclists and vehicles that move at some time in the segment are masked in images by their labelled boxes, and
@@ -18,20 +18,21 @@ import torch
 from fieldstone.core.errors import UserError
 
 from ...render.cameras import Cameras
-from ..image_file import EmbeddedImage
 from ..lidar import FARTHEST, NEAREST, Gathering
 from ..movers import BoxMask, grown, inside
 from ..reading import Frame, Lens, Reading, listed
-from ..waymo.frame import CAMERAS, CameraCalibration, parse_frame
+from ..waymo.frame import CAMERAS, CameraCalibration
 from ..waymo.frame import Frame as WaymoFrame
 from ..waymo.protobuf_wire import WireError
 from ..waymo.range_image import laser_points
-from ..waymo.tfrecord import is_tfrecord, records
+from ..waymo.segment_v1 import TfrecordSegment
+from ..waymo.segment_v2 import ParquetSegment, segment_names
+from ..waymo.tfrecord import is_tfrecord
 
 __all__ = ["FORMAT", "LOOKED_FOR", "read", "recognise"]
 
 FORMAT = "waymo"
-LOOKED_FOR = "a .tfrecord of the Waymo Open Dataset, perception v1"
+LOOKED_FOR = "a .tfrecord of the Waymo Open Dataset, perception v1; its camera_image, camera_calibration and vehicle_pose/*.parquet (v2)"
 FRONT, TOP = 1, 1
 VEHICLE, PEDESTRIAN, SIGN, CYCLIST = 1, 2, 3, 4
 MOVED, FAST = 1.0, 0.5
@@ -44,62 +45,56 @@ FAR_OFF = 20.0
 """Pixels between where the file says points appear and where the poses put them, from which a note says so."""
 
 
-def _files(path: Path) -> list[Path]:
+def _segments(path: Path) -> list[TfrecordSegment | ParquetSegment]:
+    """At `path`: a TFRecord, a folder of them, version 2's folder, or its ROOT/camera_image/SEGMENT.parquet."""
     if path.is_file():
-        return [path] if is_tfrecord(path) else []
-    return sorted(entry for entry in path.glob("*tfrecord*") if entry.is_file() and entry.suffix != ".gz")
+        if path.suffix == ".parquet" and path.parent.name == "camera_image":
+            root = path.resolve().parent.parent
+            return [ParquetSegment(root, path.name)] if path.name in segment_names(root) else []
+        return [TfrecordSegment(path)] if is_tfrecord(path) else []
+    files = sorted(entry for entry in path.glob("*tfrecord*") if entry.is_file() and entry.suffix != ".gz")
+    return [TfrecordSegment(file) for file in files] or [
+        ParquetSegment(path, name) for name in segment_names(path)
+    ]
 
 
 def recognise(path: Path) -> str | None:
-    """Why `path` (a TFRecord, or a folder with one) looks like this format, or None."""
-    files = _files(path)
-    return f"TFRecord {files[0].name}" if files else None
+    """Why `path` (one of those of `_segments`) looks like this format, or None."""
+    found = _segments(path)
+    return f"segment {found[0].source}" if found else None
 
 
 def read(path: Path, downscale: float = 1) -> Reading:
     """All five cameras of every frame, movers masked, and the cloud of all lasers without movers, thinned to 6 cm."""
-    files = _files(path)
-    if len(files) > 1:
+    segments = _segments(path)
+    if len(segments) > 1:
+        names = [segment.source.name for segment in segments]
         raise UserError(
-            f"{path}: {len(files)} segments ({listed([file.name for file in files])}); give one of them, as in {files[0]}"
+            f"{path}: {len(segments)} segments ({listed(names)}); give one of them, as in {segments[0].source}"
         )
-    file = files[0]
-    found = [_without_lasers(frame) for _, frame in _frames(file, verify=True)]
+    segment = segments[0]
+    found = list(segment.frames())
     if len({frame.segment for frame in found}) > 1:
         other = next(i for i, frame in enumerate(found) if frame.segment != found[0].segment)
         raise UserError(
-            f"{file}: record {other} is of segment {found[other].segment}, the first of {found[0].segment}; "
+            f"{segment.where(other)} is of segment {found[other].segment}, the first of {found[0].segment}; "
             "one segment a file is read, as their frames are not of one place"
         )
     movers = _movers(found)
     notes: list[str] = []
-    frames, splits = _images(file, found, movers, notes)
-    gathering = _gathered(file, found, movers, notes)
+    frames, splits = _images(segment, found, movers, notes)
+    gathering = _gathered(segment, found, movers, notes)
     return Reading(
-        name=found[0].segment or file.stem,
-        folder=file,
+        name=found[0].segment or segment.source.stem,
+        folder=segment.source,
         format=FORMAT,
         frames=frames,
         splits=splits if splits["test"] else None,
-        points=gathering.checked_cloud(file, notes),
-        points_of=str(file),
+        points=gathering.checked_cloud(segment.source, notes),
+        points_of=str(segment.source),
         mask_marks_used=False,
         notes=notes,
     )
-
-
-def _frames(file: Path, *, verify: bool):
-    for record in records(file, verify=verify):
-        try:
-            yield record.number, parse_frame(record.data, record.offset)
-        except WireError as error:
-            raise UserError(
-                f"{file}: record {record.number}: {error}; Waymo's perception data set, version 1, is read"
-            ) from error
-
-
-def _without_lasers(frame: WaymoFrame) -> WaymoFrame:
-    return WaymoFrame(frame.segment, frame.pose, frame.calibrations, frame.images, (), frame.boxes)
 
 
 def _movers(frames: list[WaymoFrame]) -> set[str]:
@@ -127,7 +122,10 @@ def _moving_boxes(frame: WaymoFrame, movers: set[str]) -> np.ndarray:  # (k, 4, 
 
 
 def _images(
-    file: Path, found: list[WaymoFrame], movers: set[str], notes: list[str]
+    segment: TfrecordSegment | ParquetSegment,
+    found: list[WaymoFrame],
+    movers: set[str],
+    notes: list[str],
 ) -> tuple[list[Frame], dict[str, list[int]]]:
     frames, train, test, unknown = [], [], [], set()
     order = sorted(
@@ -147,15 +145,13 @@ def _images(
         boxes = frame.pose @ _moving_boxes(frame, movers)
         mask = None
         if len(boxes):
-            mask = BoxMask(_camera(lens, pose), boxes, f"{file}: {name}")
+            mask = BoxMask(_camera(lens, pose), boxes, f"{segment.source}: {name}")
             masked += 1
         if number % 10 or not number:
             train.append(len(frames))
         elif camera == FRONT:
             test.append(len(frames))
-        frames.append(
-            Frame(name, EmbeddedImage(file, image.offset, image.length, name), lens, pose, mask=mask)
-        )
+        frames.append(Frame(name, segment.picture(image, name), lens, pose, mask=mask))
     if unknown:
         notes.append(f"images of cameras {sorted(unknown)} have no calibration and are left out")
     if movers:
@@ -180,35 +176,38 @@ def _camera(lens: Lens, pose: np.ndarray) -> Cameras:
     )
 
 
-def _gathered(file: Path, found: list[WaymoFrame], movers: set[str], notes: list[str]) -> Gathering:
-    gathering, dropped, without, straight, compared = Gathering(), 0, 0, 0, False
-    for number, frame in _frames(file, verify=False):
-        boxes = _moving_boxes(found[number], movers)
-        if not frame.lasers:
-            without += 1
-        for laser in frame.lasers:
-            try:
-                points = laser_points(laser, frame.pose)
-            except WireError as error:
-                raise UserError(
-                    f"{file}: record {number}: {error}; the file is damaged, copy it again"
-                ) from error
-            straight += laser.name == TOP and not len(laser.pixel_poses)
-            if points.projections is not None and not compared:
-                compared = _compared(frame, points.world, points.projections, notes)
-            kept = (points.distance > NEAREST) & (points.distance < FARTHEST)
-            vehicle = (points.world - frame.pose[:3, 3]) @ frame.pose[:3, :3]
-            moving = inside(vehicle, boxes) & kept
-            dropped += int(moving.sum())
-            gathering.add_world(points.world[kept & ~moving])
+def _gathered(
+    segment: TfrecordSegment | ParquetSegment,
+    found: list[WaymoFrame],
+    movers: set[str],
+    notes: list[str],
+) -> Gathering:
+    gathering, dropped, straight, compared, scanned = Gathering(), 0, 0, False, set()
+    for number, laser in segment.lasers():
+        frame = found[number]
+        try:
+            points = laser_points(laser, frame.pose)
+        except WireError as error:
+            raise UserError(
+                f"{segment.where(number)}: {error}; the file is damaged, copy it again"
+            ) from error
+        scanned.add(number)
+        straight += laser.name == TOP and not len(laser.pixel_poses)
+        if points.projections is not None and not compared:
+            compared = _compared(frame, points.world, points.projections, notes)
+        kept = (points.distance > NEAREST) & (points.distance < FARTHEST)
+        vehicle = (points.world - frame.pose[:3, 3]) @ frame.pose[:3, :3]
+        moving = inside(vehicle, _moving_boxes(frame, movers)) & kept
+        dropped += int(moving.sum())
+        gathering.add_world(points.world[kept & ~moving])
     if dropped:
         notes.append(f"{dropped} laser returns of movers are left out")
     if straight:
         notes.append(
             f"{straight} scans of the top laser have no pixel poses and keep the smear of the car's motion"
         )
-    if without:
-        notes.append(f"{without} of {len(found)} frames have no range image")
+    if len(scanned) < len(found):
+        notes.append(f"{len(found) - len(scanned)} of {len(found)} frames have no range image")
     return gathering
 
 

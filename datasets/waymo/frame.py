@@ -33,9 +33,8 @@ class Image:
     """A camera's JPEG, where it lies, and the vehicle while it was taken."""
 
     camera: int
-    offset: int
-    """Of the JPEG in the file, bytes."""
-    length: int
+    place: tuple[int, int]
+    """Of the JPEG: offset and length in a TFRecord, bytes; row group and row in a parquet file."""
     pose: np.ndarray | None
     """(4, 4) vehicle to global at `pose_time`; None if the file has none."""
     velocity: np.ndarray
@@ -62,12 +61,12 @@ class Image:
 
 @dataclass(frozen=True)
 class Laser:
-    """A laser's first return, still compressed, and how it is mounted."""
+    """A laser's first return, and how it is mounted. Matrices are compressed as in a TFRecord or (h, w, c) arrays; what is absent has no length."""
 
     name: int
-    range_image: memoryview
-    camera_projection: memoryview
-    pixel_poses: memoryview
+    range_image: memoryview | np.ndarray
+    camera_projection: memoryview | np.ndarray
+    pixel_poses: memoryview | np.ndarray
     inclinations: np.ndarray
     """(h,) radians from the lowest beam up; empty where they are spread evenly between the two below."""
     lowest: float
@@ -165,7 +164,7 @@ def _image(message: Message) -> Image:
         raise WireError(f"the image of camera {message.integer(1)} has no bytes")
     return Image(
         message.integer(1),
-        *spans[-1],
+        spans[-1],
         _transform(message.message(3), "an image's pose") if 3 in message else None,
         np.array(
             [velocity.single(i) for i in (1, 2, 3)] + [velocity.double(i) for i in (4, 5, 6)], np.float64

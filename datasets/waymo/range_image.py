@@ -101,8 +101,10 @@ def inclinations(laser: Laser, height: int) -> np.ndarray:
     return (laser.lowest + share * (laser.highest - laser.lowest))[::-1]
 
 
-def _matrix(compressed: memoryview, what: str, of_integers: bool = False) -> np.ndarray:
-    """The zlib-compressed MatrixFloat or MatrixInt32."""
+def _matrix(compressed: memoryview | np.ndarray, what: str, of_integers: bool = False) -> np.ndarray:
+    """The zlib-compressed MatrixFloat or MatrixInt32; an array is taken as it is."""
+    if isinstance(compressed, np.ndarray):
+        return compressed
     unpacker = zlib.decompressobj()
     try:
         stored = unpacker.decompress(compressed, _LARGEST)
