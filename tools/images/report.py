@@ -8,7 +8,7 @@ from fieldstone.core.files import atomic_write_text
 
 from .. import metrics
 from ..pictures import shrink, to_uint8
-from ..training import report as page
+from ..training import report_page as page
 from ..training.device import machine
 from ..training.progress import duration
 from ..training.run import Run
@@ -44,27 +44,16 @@ def write_image_report(run: Run, scene, outcome, scores: dict[str, float]) -> No
     body = [
         f"<h1>{name}</h1>",
         f"<p>{html.escape(run.config['settings']['model'])} on {picture.width} x {picture.height} pixels</p>",
-        '<div class="figures">',
-        *(
-            f"<div><b>{html.escape(value)}</b><span>{html.escape(what)}</span></div>"
-            for value, what in figures
-        ),
-        '</div><h2>Truth, field, error</h2><div class="views">',
-        page._view_html(view),
+        page.figures(figures),
+        '<h2>Truth, field, error</h2><div class="views">',
+        page.views(view),
         "</div>",
-        page._previews_html(run),
+        page.previews(run),
         '<h2>Curves</h2><div class="charts">',
-        *page._charts(run.metrics())[:2],
+        *page.charts(run.metrics())[:2],
         '</div><div class="tables">',
-        page._table("Settings", run.config["settings"]),
-        page._table("Machine", machine()),
+        page.table("Settings", run.config["settings"]),
+        page.table("Machine", machine()),
         "</div>",
     ]
-    atomic_write_text(
-        run.report_path,
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name} – Fieldstone</title><style>{page._STYLE}</style></head><body><main>"
-        + "\n".join(body)
-        + "</main></body></html>\n",
-    )
+    atomic_write_text(run.report_path, page.document(picture.name, body))

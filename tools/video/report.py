@@ -10,7 +10,7 @@ from fieldstone.core.files import atomic_write_text
 
 from .. import metrics
 from ..pictures import shrink
-from ..training import report as page
+from ..training import report_page as page
 from ..training.chart import line_chart
 from ..training.device import machine
 from ..training.progress import duration
@@ -39,35 +39,24 @@ def write_video_report(run: Run, scene: VideoScene, outcome, scores: dict) -> No
         f"<h1>{name}</h1>",
         f"<p>{html.escape(run.config['settings']['model'])} on {clip.frames} frames of {clip.width} x {clip.height} pixels, "
         f"{clip.fps:g} a second</p>",
-        '<div class="figures">',
-        *(
-            f"<div><b>{html.escape(value)}</b><span>{html.escape(what)}</span></div>"
-            for value, what in figures
-        ),
-        '</div><h2>Truth, decoded, error</h2><div class="views">',
-        *(page._view_html(_view(scene, number, scores)) for number in chosen),
+        page.figures(figures),
+        '<h2>Truth, decoded, error</h2><div class="views">',
+        *(page.views(_view(scene, number, scores)) for number in chosen),
         "</div>",
-        page._previews_html(run),
+        page.previews(run),
         '<h2>Curves</h2><div class="charts">',
         "<figure><figcaption>PSNR of each frame, dB</figcaption>"
         + line_chart(
             "PSNR of each frame, dB", range(clip.frames), [view["psnr"] for view in scores["views"]], "frame"
         )
         + "</figure>",
-        *page._charts(run.metrics())[:2],
+        *page.charts(run.metrics())[:2],
         '</div><div class="tables">',
-        page._table("Settings", run.config["settings"]),
-        page._table("Machine", machine()),
+        page.table("Settings", run.config["settings"]),
+        page.table("Machine", machine()),
         "</div>",
     ]
-    atomic_write_text(
-        run.report_path,
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name} – Fieldstone</title><style>{page._STYLE}</style></head><body><main>"
-        + "\n".join(body)
-        + "</main></body></html>\n",
-    )
+    atomic_write_text(run.report_path, page.document(clip.name, body))
 
 
 def _view(scene: VideoScene, number: int, scores: dict) -> dict:
