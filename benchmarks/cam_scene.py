@@ -2,14 +2,14 @@
 
     python -m benchmarks.cam_scene --part motion [--steps 2000] [--seed 0 --seed 1 --seed 2]
     python -m benchmarks.cam_scene --part daylight
-    python -m benchmarks.cam_scene --part lego400 [--minutes 7]
-    python -m benchmarks.cam_scene --part lego400-steps [--steps 1000]
+    python -m benchmarks.cam_scene --part lego400 [--minutes 5]
+    python -m benchmarks.cam_scene --part lego400-steps [--steps 400]
 
 "motion" and "daylight" are our synthetic scene in D-NeRF's layout, 60 training pictures of 64 x 64, each from its own camera at its own
 time, and 12 test pictures at other times: things that turn, lift and run round; and the same under light that goes from noon to night.
 T-NeRF with and without time modulation, else the same, at equal steps, seed by seed.
 "lego400" trains models that pack to about the same size for the same minutes, one after another; "lego400-steps" adds modulation
-to the hash grid at equal steps. Sizes are those of packed files. Results are merged by part, case and seed.
+to the hash grid at equal steps, on pictures half as wide. Sizes are those of packed files. Results are merged by part, case and seed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,32 @@ MOVING = {
     "T-NeRF": {**T_NERF, "modulation": "none"},
     "T-NeRF + time modulation": {**T_NERF, "modulation": "time", "modulation_resolution": [16]},
 }
-STILL: dict[str, dict] = {}
-ON_HASH_GRID: dict[str, dict] = {}
+STILL = {
+    "plain perceptron, 8 x 256": {
+        "encoder": "frequency", "octaves": 10, "density_layers": 8, "hidden": 256, "modulation": "none", "norm": "layer",
+    },
+    "frequencies, 3 x 64 + position modulation": {
+        "encoder": "frequency", "octaves": 8, "density_layers": 3, "norm": "layer", "samples": 3 << 14,
+        "occupancy_resolution": 128, "modulation": "position", "modulation_resolution": [96, 96, 96],
+        "modulation_layers": 1, "modulation_channels": 4, "modulation_learning_rate": 0.02,
+        "head_learning_rate": 0.003,
+    },
+    "hash grid": {"log2_table_size": 15, "levels": 14, "modulation": "none"},
+    "hash grid + direction modulation": {"log2_table_size": 15, "levels": 14, "modulation": "direction"},
+}  # fmt: skip
+"""Each as large as it may be in 0.6 MB on a disk; tables are packed to 6 bits, which leaves room for twice the entries, else 8."""
+BITS = {"hash grid": 6, "hash grid + direction modulation": 6}
+_AT_POSITION = {
+    "modulation": "position", "modulation_channels": 4, "modulation_learning_rate": 0.02,
+}  # fmt: skip
+_HASH = {"log2_table_size": 14, "samples": 16384, "occupancy_resolution": 64, "steps_across": 512}
+ON_HASH_GRID = {
+    "hash grid": {**_HASH, "modulation": "none"},
+    "hash grid + direction modulation": {**_HASH, "modulation": "direction"},
+    "hash grid + norm": {**_HASH, "modulation": "none", "norm": "layer"},
+    "hash grid + norm + position modulation": {**_HASH, **_AT_POSITION, "norm": "layer"},
+}
+"""At 200 x 200 pixels."""
 SCENES = {"motion": {"share": 0.4}, "daylight": {"daylight": True}}
 
 
@@ -72,6 +96,11 @@ def measure(data: Path, method: dict, seed: int, keep: Path | None = None, bits:
         }
 
 
+def kept(folder: Path, part: str, name: str, seed: int) -> Path:
+    """Where `--keep` puts a run."""
+    return folder / f"{part}-{name}-{seed}".replace(" ", "_")
+
+
 def merge(part: str, name: str, seed: int, row: dict) -> dict:
     """The part with the row in it, in the file as it is now: parts may be measured side by side."""
     path = RESULTS / "cam_scene.json"
@@ -84,7 +113,7 @@ def merge(part: str, name: str, seed: int, row: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=(*SCENES, "lego400", "lego400-steps"), default="motion")
-    parser.add_argument("--minutes", type=float, default=7.0, help="of each model of lego400")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each model of lego400")
     parser.add_argument("--steps", type=int, help="of each model of the other parts")
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--case", action="append", help="only cases whose name holds this")
@@ -103,7 +132,7 @@ def main() -> None:
                 raise SystemExit("lego400: the data is not on this machine")
             data = place[0]
             cases = STILL if part == "lego400" else ON_HASH_GRID
-            steps = {"steps": arguments.steps or 1000}
+            steps = {"steps": arguments.steps or 400, "downscale": 2}
             budget = {"minutes": arguments.minutes} if part == "lego400" else steps
         for seed in arguments.seed or [0]:
             for name, settings in cases.items():
@@ -111,7 +140,19 @@ def main() -> None:
                     keep = (
                         arguments.keep / f"{part}-{name}-{seed}".replace(" ", "_") if arguments.keep else None
                     )
-                    found = merge(part, name, seed, measure(data, settings, seed, keep, **budget))
+                    found = merge(
+                        part,
+                        name,
+                        seed,
+                        measure(
+                            data,
+                            settings,
+                            seed,
+                            keep,
+                            BITS.get(name, 8) if part == "lego400" else 8,
+                            **budget,
+                        ),
+                    )
     keys = ("parameters", "modulation_parameters", "steps", "psnr", "psnr_packed", "bytes_packed")
     print_table(
         part,
