@@ -137,22 +137,9 @@ def main() -> None:
         for seed in arguments.seed or [0]:
             for name, settings in cases.items():
                 if arguments.case is None or any(word in name for word in arguments.case):
-                    keep = (
-                        arguments.keep / f"{part}-{name}-{seed}".replace(" ", "_") if arguments.keep else None
-                    )
-                    found = merge(
-                        part,
-                        name,
-                        seed,
-                        measure(
-                            data,
-                            settings,
-                            seed,
-                            keep,
-                            BITS.get(name, 8) if part == "lego400" else 8,
-                            **budget,
-                        ),
-                    )
+                    keep = kept(arguments.keep, part, name, seed) if arguments.keep else None
+                    bits = BITS.get(name, 8) if part == "lego400" else 8
+                    found = merge(part, name, seed, measure(data, settings, seed, keep, bits, **budget))
     keys = ("parameters", "modulation_parameters", "steps", "psnr", "psnr_packed", "bytes_packed")
     print_table(
         part,
