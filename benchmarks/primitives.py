@@ -46,6 +46,7 @@ def measure(data: Path, truths: dict, settings: dict, steps: int, seed: int, out
     import fieldstone as fs
     from fieldstone.datasets.synthetic.street_files import street_cameras
 
+    settings = {"geometry_share": 0.25} | settings
     run = fs.train_scene(data, out, steps=steps, method="dnmp", settings=settings, seed=seed, quiet=True)
     scene = run.scene()
     figures: dict[str, list[float]] = {"held": [], "moved": [], "z": [], "seconds": []}

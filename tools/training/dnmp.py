@@ -38,6 +38,8 @@ __all__ = ["DnmpMethod"]
 
 CACHE_BYTES = 512 << 20
 """Of fragments of training views, which stay the same once shapes are frozen; beyond it views are rasterised again."""
+DISTORTION = 1e-3
+"""Weight of the far field's distortion loss."""
 PAPER_UNIT = 10.0
 """Metres by which the released scripts divide a scene ("scene_scale")."""
 REFRESH = 50
@@ -339,6 +341,8 @@ class DnmpMethod:
         seen = shade(scene, face, barycentric, rays.directions, rays.origins, self.generator)
         colour = self.corrections.expose(seen.colour, torch.cat(frames))
         loss = torch.nn.functional.huber_loss(colour, target, delta=0.1)
+        if self.far is not None:
+            loss, self.far.spread = loss + DISTORTION * self.far.spread, 0.0
         error = float((colour - target).detach().square().mean())
         return loss, {
             "psnr": -10 * math.log10(max(error, 1e-12)),

@@ -6,6 +6,8 @@ pixels with another model's pictures (the released tester: a Mip-NeRF trained ap
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,13 +17,14 @@ from fieldstone.core.similarity import Similarity
 from ...fields.radiance import RadianceField, RadianceSettings
 from ...render.cameras import Cameras
 from ...render.volume.contraction import contract
+from ...render.volume.distortion import distortion
 from ...render.volume.occupancy import OccupancyGrid
 from ...render.volume.renderer import VolumeRenderer
 from ...render.volume.stepping import Stepping
 from .checkpoint import prefixed, select
 from .methods import ParameterGroup, radiance_groups
 
-__all__ = ["FarField", "OPEN"]
+__all__ = ["OPEN", "FarField"]
 
 OPEN = 0.05
 """Light that must be left behind the primitives for the far field to be asked; less shows the sky alone."""
@@ -73,6 +76,8 @@ class FarField:
             backend="reference" if backend == "reference" else "auto",
         )
         self.steps = 0
+        self.spread: Tensor | float = 0.0
+        """Distortion loss of the last `train`: a term of the loss that keeps fog from standing before things."""
 
     def _stepping(self, coarser: int) -> Stepping:
         cone = self.cone * coarser
@@ -124,11 +129,18 @@ class FarField:
         directions: Tensor,  # (r, 3) unit
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:  # (r, 3) colour, premultiplied; (r,) opacity
-        """Differentiable with respect to the field's parameters."""
+        """Differentiable with respect to the field's parameters. Leaves in `spread` how far light is scattered along the rays."""
         jitter = torch.rand(len(origins), generator=generator)
-        seen, _, _ = self.renderer.train(
+        seen, samples, _ = self.renderer.train(
             self._inside(origins), directions, jitter, self.field.geometry, self.field.colour, self.field.look
         )
+        if len(samples):
+            # distances counted in steps, as in the method "hash-grid"
+            stepping = self.renderer.stepping
+            unit = stepping.smallest / math.sqrt(3)
+            reach = stepping.to_steps(samples.distance) * unit
+            width = torch.full_like(reach, unit)
+            self.spread = distortion(seen.weights, reach, width, samples.ray, samples.starts).mean()
         return seen.colour, seen.opacity
 
     @torch.no_grad()

@@ -29,7 +29,7 @@ class DnmpSettings:
     """Shape a primitive starts from: "encoder" or "pca" (of the points in its voxel) or "sphere" (the paper's)."""
     shapes: str = "codes"
     """What is learned of a shape: "codes" of the frozen decoder, or "vertices", each free."""
-    geometry_share: float = 0.25
+    geometry_share: float = 0.15
     """Share of the budget that goes to shapes (stage 1); then they are frozen and the rest goes to colours (stage 2)."""
     primitives_a_step: int = 2048
     depth_weight: float = 0.5
