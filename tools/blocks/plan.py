@@ -24,7 +24,7 @@ SPARSE = 0.25
 """A cell with fewer cameras than this share of the mean is no block of its own; the nearest one takes it over."""
 FEW = 3
 """A planned block that fewer training views see goes to its neighbours."""
-LOOKED_AT = 200_000
+LOOKED_AT = 40_000
 """Points that decide which views see a block."""
 MOST = 10_000
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fieldstone.core.errors import UserError
 
-from ...datasets.block import Block
 from ..training.budget import Budget
 from ..training.capture_record import data_record, describe_capture, open_data
 from ..training.checkpoint import load_checkpoint
@@ -117,7 +116,8 @@ def train_blocks(
             capture = open_data(parent.folder, parent.config["data"], data)
         if not quiet:
             print(f"block {number + 1} of {len(parent.config['blocks'])}", file=sys.stderr, flush=True)
-        part = within(capture, Block.from_json(run.config["data"]["block"]))
+        planned = run.cameras_only
+        part = replace(capture, splits=planned.splits, block=planned.block)
         _, outcome = resume_run(
             run.folder, data=data, minutes=minutes, steps=steps, device=device, quiet=quiet, capture=part
         )

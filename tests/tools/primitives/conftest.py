@@ -15,11 +15,11 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def street(tmp_path_factory):
     folder = tmp_path_factory.mktemp("primitives") / "street"
-    write_street(folder, frames=9, width=96, height=32, without_pose=(), columns=180)
+    write_street(folder, frames=17, width=96, height=32, without_pose=(), columns=180)
     return folder
 
 
 @pytest.fixture(scope="session")
-def run(street, tmp_path_factory):
+def whole(street, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "street"
-    return fs.train_scene(street, out, steps=100, method="dnmp", settings=SETTINGS, quiet=True)
+    return fs.train_scene(street, out, steps=120, method="dnmp", settings=SETTINGS, quiet=True)

@@ -14,7 +14,7 @@ from fieldstone import datasets
 from fieldstone.__main__ import main
 from fieldstone.core.errors import UserError
 from fieldstone.datasets.block import Block
-from fieldstone.datasets.synthetic.street_files import street_cameras, write_street
+from fieldstone.datasets.synthetic.street_files import street_cameras
 from fieldstone.tools.blocks.plan import plan_blocks, read_blocks, within
 from fieldstone.tools.blocks.scene import HELD, BlockScene, _outside, scene_of
 from fieldstone.tools.editing.parts import load_part, trained_places
@@ -26,13 +26,6 @@ FRAMES, STEPS = 17, 120
 
 
 @pytest.fixture(scope="module")
-def street(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("blocks") / "street"
-    write_street(folder, frames=FRAMES, width=96, height=32, without_pose=(), columns=180)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def joined(street, tmp_path_factory):
     out = tmp_path_factory.mktemp("joined") / "street"
     command = ["train-scene", str(street), "--out", str(out), "--method", "dnmp", "--block-size", "9"]
@@ -40,12 +33,6 @@ def joined(street, tmp_path_factory):
         command += ["--set", f"{key}={json.dumps(value)}"]
     assert main([*command, "--steps", str(STEPS), "--quiet"]) == 0
     return Run.open(out)
-
-
-@pytest.fixture(scope="module")
-def whole(street, tmp_path_factory):
-    out = tmp_path_factory.mktemp("whole") / "street"
-    return fs.train_scene(street, out, steps=STEPS, method="dnmp", settings=SETTINGS, quiet=True)
 
 
 def test_two_blocks_look_like_one_training(joined, whole):

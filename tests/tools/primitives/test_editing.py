@@ -26,6 +26,13 @@ from fieldstone.tools.editing.pairing import nearest, one_to_one
 from fieldstone.tools.editing.placed import linear_from_srgb, srgb_from_linear
 from fieldstone.tools.editing.selection import Selectable, ids_text, parse_ids, parse_terms, select
 
+
+@pytest.fixture
+def run(whole):
+    """Opened anew, so that no test sees what another did to its scene."""
+    return fs.load_run(whole.folder)
+
+
 CAMERAS = street_cameras(9, 96, 32, shift=0.3)
 
 
@@ -119,7 +126,7 @@ def test_recoloured_things_come_to_the_mean_colour_and_keep_their_relief(run, tm
     before, after = (torch.cat(parts).mean(0) for parts in sums.values())
     target = linear_from_srgb(torch.tensor(wanted))
     # other layers are in those pixels too, so not all the way
-    assert (after - target).norm() < 0.25 * (before - target).norm()
+    assert (after - target).norm() < 0.4 * (before - target).norm()
     untouched = ~met(run.scene(), CAMERAS, 3, ids)
     assert torch.equal(
         run.scene().render_view(CAMERAS, 3)["colour"][untouched],
@@ -190,7 +197,7 @@ def test_the_command_edits_lists_and_replays(run, tmp_path, capsys):
     deleted = fs.edit_scene(first, tmp_path / "third", [{"do": "delete", "select": {"ids": "0-3"}}])
     assert deleted.scene().ids[0] == 4
     fs.render_views(deleted, "dataset", tmp_path / "views", split="test")
-    assert len(list((tmp_path / "views").glob("*.png"))) == 4
+    assert len(list((tmp_path / "views").glob("*.png"))) == 8
     assert fs.evaluate(deleted)["psnr"] > 8
 
 
