@@ -32,20 +32,22 @@ class CamSettings(HashGridSettings):
     """Everything the user may set with `--set key=value`; what is not here is as in method hash-grid. None: from the capture."""
 
     log2_table_size: int = 14
-    encoder: str | None = None
-    """"hash-grid" or "frequency"; None: hash-grid for still scenes, frequency for moving ones."""
+    encoder: str = "hash-grid"
+    """"hash-grid" or "frequency"."""
     octaves: int = 8
     density_layers: int | None = None
-    """None: 1 behind a hash grid, 4 behind frequencies."""
+    """None: 1 behind a hash grid, 2 in a moving scene, 4 behind frequencies."""
+    learning_rate: float | None = None
+    """Of the hash grid; None: 0.05, or 0.02 in a moving scene."""
     head_learning_rate: float | None = None
-    """Of all weights and biases; None: 0.01 behind a hash grid, 0.002 behind frequencies."""
+    """Of all weights and biases; None: 0.01 behind a hash grid, 0.005 in a moving scene, 0.002 behind frequencies."""
     head_weight_decay: float | None = None
     """None: 1e-6 behind a hash grid in a still scene, else 0: the gradients of a deep trunk and of a warp start smaller than that, and it
     would empty them."""
     samples: int | None = None
-    """A step; None: 49,152 behind a hash grid, 16,384 behind frequencies, where a sample costs more."""
+    """A step; None: 49,152 behind a hash grid; 16,384 in a moving scene or behind frequencies, where a sample costs more."""
     occupancy_resolution: int | None = None
-    """None: 128 behind a hash grid, 64 behind frequencies."""
+    """None: 128 behind a hash grid, 64 in a moving scene or behind frequencies."""
     colour_layers: int = 2
     norm: str = "none"
     modulation: str | None = None
@@ -75,24 +77,18 @@ class CamMethod(HashGridMethod):
     def _make_field(self, warp, seed: int) -> CamRadianceField:
         options, times = self.options, self.capture.times
         moving = times is not None and float(np.ptp(times)) > 0
-        defaults = {
-            "encoder": "frequency" if moving else "hash-grid",
-            "modulation": "time" if moving else "direction",
-        }
-        for key, value in defaults.items():
-            if getattr(options, key) is None:
-                setattr(options, key, value)
         quick = options.encoder == "hash-grid"
         for key, value in {
-            "head_learning_rate": 1e-2 if quick else 2e-3,
+            "modulation": "time" if moving else "direction",
+            "density_layers": (2 if moving else 1) if quick else 4,
+            "learning_rate": 2e-2 if moving else 5e-2,
+            "head_learning_rate": (5e-3 if moving else 1e-2) if quick else 2e-3,
             "head_weight_decay": 1e-6 if quick and not moving else 0.0,
-            "samples": 3 << 14 if quick else 1 << 14,
-            "occupancy_resolution": 128 if quick else 64,
+            "samples": 3 << 14 if quick and not moving else 1 << 14,
+            "occupancy_resolution": 128 if quick and not moving else 64,
         }.items():
             if getattr(options, key) is None:
                 setattr(options, key, value)
-        if options.density_layers is None:
-            options.density_layers = 1 if options.encoder == "hash-grid" else 4
         if options.modulation_resolution is None:
             options.modulation_resolution = list(_RESOLUTIONS.get(options.modulation, ()))
         if options.modulation_learning_rate is None:
