@@ -29,6 +29,11 @@ SHOWN = 9
 """The frame of the picture, and what is done to it: a car on the left goes, a copy of one on the right stands across the road, one is painted."""
 EDITS = [
     {"do": "delete", "select": {"box": [[15.3, 1.7, 0.12], [20.4, 3.95, 2.2]]}},
+    {  # the road under it was never seen, and wears its colours: it gets those of the free place farther on
+        "do": "dress",
+        "select": {"box": [[15.0, 1.6, -0.7], [20.7, 3.95, 0.12]]},
+        "with": {"box": [[28.6, 1.6, -0.7], [34.3, 3.95, 0.12]]},
+    },
     {
         "do": "duplicate",
         "select": {"box": [[15.9, -3.95, 0.12], [20.8, -1.7, 2.2]]},
@@ -134,6 +139,7 @@ def main() -> None:
         "--data", type=Path, help="a folder for the street's files; used again if it is there"
     )
     parser.add_argument("--pictures", type=Path, help="a folder for the picture of the edited street")
+    parser.add_argument("--only-pictures", action="store_true", help="make the picture and no figures")
     parser.add_argument("--render", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.render is not None:
@@ -153,12 +159,14 @@ def main() -> None:
         if arguments.pictures:
             edited = fs.edit_scene(whole, folder / "edited", EDITS)
             picture(whole, edited, arguments.pictures / "street_edited.png")
+        if arguments.only_pictures:
+            return
         blocks = fs.train_scene(
             data, folder / "blocks", steps=arguments.steps // 2, block_size=BLOCK, **options
         )
         results: dict[str, object] = {
             "steps": arguments.steps,
-            "blocks": len(blocks.config["blocks"]),
+            "block_count": len(blocks.config["blocks"]),
             **compared({"whole": whole, "blocks": blocks}),
         }
         rows = {}

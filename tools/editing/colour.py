@@ -11,7 +11,7 @@ __all__ = ["LUMINANCE", "toward_colour"]
 
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Of linear RGB with sRGB's primaries (ITU-R BT.709)."""
-MOST_GAIN = 4.0
+MOST_GAIN = 12.0
 """Relief of something nearly black is not raised by more than this: it would be noise."""
 
 
