@@ -365,7 +365,11 @@ def main() -> None:
     out = args.out or RESULTS / "hand_fitting.json"
     results: dict[str, object] = {}
     if args.only and out.exists():
-        results = json.loads(out.read_text())["results"]
+        before = json.loads(out.read_text())
+        results = before["results"]
+        for kept in results.values():  # of another run: its commit stays with it
+            if isinstance(kept, dict):
+                kept.setdefault("commit", before["commit"])
     with threads(args.threads):
         for name, (case, needs) in CASES.items():
             if args.only and not any(words in name for words in args.only):

@@ -13,7 +13,7 @@ from .contact import hand_capsules
 from .initial import initial_state
 from .keypoints import Keypoints
 from .limits import hand_limits
-from .observability import Observability, observe
+from .observability import Observability, determined, observe
 from .posing import Posing
 from .priors import PosePrior, ShapePrior, Smoothness, pose_prior
 from .solver import Extra, Problem, normal_equations, solve, total_cost
@@ -193,7 +193,7 @@ def settle_noise(
             squares += float((weights[..., None] * residuals**2).sum()) * term.sigma**2 / moments.variance
             count += float(weights.sum()) * residuals.shape[-1]
             data += float(weights.sum()) * residuals.shape[-1] / moments.weight
-        freedom = count * max(1 - observe(problem, state).effective / data, 0.1)
+        freedom = count * max(1 - determined(problem, state) / data, 0.1)
         sigma = max(float(np.sqrt(squares / max(freedom, 1e-9))), smallest)
         before = terms[0].sigma
         for term in terms:

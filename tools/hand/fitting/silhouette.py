@@ -29,8 +29,10 @@ from .terms import Linearised, Term
 
 __all__ = ["Silhouettes", "fit_silhouettes", "overlap", "visual_hull"]
 
-_PLACED, _TRIED = 16, 8
-"""Placements in the hull that are bent onto it, and how many of them are tried on the outlines."""
+_PLACED, _TRIED, _FITTED = 16, 6, 3
+"""Placements in the hull that are bent onto it, how many of them are tried on the outlines, and how many fitted to the end."""
+_HOPELESS = 0.06
+"""Overlap behind the best one's from which a start is not fitted to the end."""
 
 
 @dataclass
@@ -74,7 +76,11 @@ class Silhouettes(Term):
         vertices = points[0, : self.vertex_count]
         corner, weights, view_of, target, normal = [], [], [], [], []
         for view in range(len(self.cameras)):
-            found = fragments(torch.from_numpy(vertices), torch.from_numpy(self.faces), self.cameras[view])
+            found = fragments(
+                torch.from_numpy(vertices.astype(np.float32)),
+                torch.from_numpy(self.faces),
+                self.cameras[view],
+            )
             face = found.face[..., 0].numpy()
             covered = face >= 0
             edge = _edge_pixels(covered)
@@ -178,13 +184,13 @@ def fit_silhouettes(
         for each in terms:
             each.match(points)
 
-    if (
-        len(starts) > 1
-    ):  # hulls look alike from palm and back: a few steps to the outlines each, then the best overlaps
+    if len(starts) > 1:
+        # hulls look alike from palm and back: a few steps to the outlines each, then those that overlap best
         term.sigma, term.scale = 8.0, settings.robust
-        ends = [solve(problem, one, iterations=8, tolerance=1e-3, before=match).state for one in starts[1:]]
-        ends.sort(key=lambda end: -overlap(data, posing, end, masks, cameras))
-        starts = [starts[0], *ends[:2]]
+        tried = [solve(problem, one, iterations=8, tolerance=1e-3, before=match).state for one in starts[1:]]
+        shares = [overlap(data, posing, one, masks, cameras) for one in (starts[0], *tried)]
+        best = np.argsort(shares)[::-1][:_FITTED]
+        starts = [(starts[0], *tried)[i] for i in best if shares[i] > shares[best[0]] - _HOPELESS]
     last = 0.5 if settings.sigma is None else settings.sigma
     ends = []
     for state in starts:
@@ -227,7 +233,9 @@ def overlap(
     both = either = 0
     for view, mask in enumerate(masks):
         covered = (
-            fragments(torch.from_numpy(points), torch.from_numpy(data.faces), cameras[view])
+            fragments(
+                torch.from_numpy(points.astype(np.float32)), torch.from_numpy(data.faces), cameras[view]
+            )
             .mask[..., 0]
             .numpy()
         )
