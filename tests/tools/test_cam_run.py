@@ -38,7 +38,13 @@ def capture(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def moving(capture):
-    settings = {**SMALL, "density_layers": 2, "head_learning_rate": 1e-2, "samples": 2048}
+    settings = {
+        **SMALL,
+        "encoder": "frequency",
+        "density_layers": 2,
+        "head_learning_rate": 1e-2,
+        "samples": 2048,
+    }
     return fs.train_scene(capture, capture / "run", method="cam", steps=100, settings=settings, quiet=True)
 
 
