@@ -87,7 +87,7 @@ class BlockScene:
         """As `PrimitiveScene.render_view`."""
         width, height = cameras.size(index)
         camera = cameras[index]
-        nearest = _Nearest(width * height, normals)
+        nearest = _Nearest(width * height, self.run.config["settings"]["layers"], normals)
         place = camera.positions[0].double().numpy()
         block = self.blocks[0]
         away = np.array([float(block.distance(place[None], n)[0]) for n in range(len(self.parts))])
@@ -163,25 +163,22 @@ class BlockScene:
 class _Nearest:
     """The K nearest surfaces of each pixel among the blocks that were added."""
 
-    def __init__(self, pixels: int, normals: bool) -> None:
-        self.pixels, self.wanted = pixels, normals
-        self.distance = self.z_depth = self.opacity = self.colour = self.primitive = self.normals = None
+    def __init__(self, pixels: int, layers: int, normals: bool) -> None:
+        self.distance = torch.full((pixels, layers), torch.inf)
+        self.z_depth, self.opacity = torch.zeros(2, pixels, layers).unbind(0)
+        self.colour = torch.zeros(pixels, layers, 3)
+        self.primitive = torch.full((pixels, layers), -1)
+        self.normals = torch.zeros(pixels, layers, 3) if normals else None
 
     def add(self, part: PrimitiveScene, camera: Cameras) -> None:
-        layers = part.layers
-        if self.distance is None:
-            self.distance = torch.full((self.pixels, layers), torch.inf)
-            self.z_depth, self.opacity = torch.zeros(2, self.pixels, layers).unbind(0)
-            self.colour = torch.zeros(self.pixels, layers, 3)
-            self.primitive = torch.full((self.pixels, layers), -1)
-            self.normals = torch.zeros(self.pixels, layers, 3) if self.wanted else None
+        pixels, layers = self.distance.shape
         scene = part.primitives
         if not len(part.ids):
             return
         local = camera.transformed(part.frame)
         found = fragments(scene.vertices, scene.faces, local, layers, back_faces=False)
         directions, _, _ = _rays(camera)
-        for first in range(0, self.pixels, PIXELS):
+        for first in range(0, pixels, PIXELS):
             rows = slice(first, first + PIXELS)
             distance = found.distance.flatten(0, 1)[rows]
             face = found.face.flatten(0, 1)[rows]
@@ -200,7 +197,7 @@ class _Nearest:
                 opacity=opacity,
                 colour=colour,
                 primitive=torch.where(there, part.ids[(face.long() // 80).clamp_min(0)], -1),
-                normals=_normals(part, face) if self.wanted else None,
+                normals=None if self.normals is None else _normals(part, face),
             )
 
     def _merge(self, rows: slice, distance: Tensor, **values: Tensor | None) -> None:

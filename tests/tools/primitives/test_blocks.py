@@ -111,6 +111,18 @@ def test_memory_holds_few_blocks_whatever_their_number(joined, tmp_path):
     assert len(held) > 6 and max(held) <= HELD
 
 
+def test_a_camera_that_sees_no_block_sees_the_sky(joined):
+    scene = joined.scene()
+    cameras = street_cameras(FRAMES, 48, 16)
+    scene.render_view(cameras, 6)
+    up = cameras.camera_to_world.clone()
+    up[:, :3, 1], up[:, :3, 2] = -cameras.camera_to_world[:, :3, 2], cameras.camera_to_world[:, :3, 1]
+    up[:, 2, 3] -= 500.0  # looking down from under the street
+    view = scene.render_view(replace(cameras, camera_to_world=up), 6, normals=True)
+    assert not view["opacity"].any() and (view["primitive"] == -1).all() and view["colour"].any()
+    assert view["colour"].isfinite().all() and view["normals"].shape == (16, 48, 3)
+
+
 def test_a_picture_leaves_out_blocks_that_are_surely_outside():
     cameras = street_cameras(2, 96, 32)  # looking along x
     behind, ahead, aside = (
