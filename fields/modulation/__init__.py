@@ -7,7 +7,6 @@ from .presets import image_cam, mip_nerf_direction_cam, t_nerf_time_cam
 __all__ = [
     "CamMlp",
     "CoordinateModulation",
-    "HashedModulation",
     "image_cam",
     "mip_nerf_direction_cam",
     "t_nerf_time_cam",
