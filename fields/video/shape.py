@@ -15,7 +15,7 @@ _NARROWING = 0.75
 """Channels of a block for each of the one before: the last blocks have the most pixels and need the fewest."""
 _LEAST_CHANNELS = 6
 _WIDEST = 1024
-_PLACE_SHARE = 0.2
+_PLACE_SHARE = 0.11
 """Most of the parameters that may be spent on modulation over place, when its spacing is chosen here."""
 
 
@@ -59,10 +59,6 @@ class GeneratorShape:
         return nodes
 
     @property
-    def modulated(self) -> bool:
-        return bool(self.modulation_nodes or self.place_spacing)
-
-    @property
     def head_channels(self) -> int:
         """Colours; with neighbours also a weight for every frame that is joined and a flow for all but the own."""
         return 3 + (1 + 3 * len(self.neighbours) if self.neighbours else 0)
@@ -90,7 +86,7 @@ def generator_shape(
     parameters: int,  # at most
     *,
     modulation_nodes: int,
-    place_spacing: int | None,  # None: the finest power of two that costs a fifth of the parameters at most
+    place_spacing: int | None,  # None: the finest power of two that costs a ninth of the parameters at most
     norm: bool,
     compact: bool = False,
     neighbours: tuple[int, ...] = (),

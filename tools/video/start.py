@@ -39,6 +39,7 @@ def start_video(
     settings: dict | None = None,
     device: str = "auto",
     quiet: bool = False,
+    report: bool = True,  # measure all frames at the end and write report.html
 ) -> tuple[Run, Outcome]:
     """Trains a new run in `out` on the video `data` and writes its report; `UserError` before anything is written."""
     import fieldstone
@@ -65,7 +66,7 @@ def start_video(
         },
         clip.to_json(),
     )
-    return run, _train(run, method, clip, budget, quiet)
+    return run, _train(run, method, clip, budget, quiet, report)
 
 
 def resume_video(
@@ -75,6 +76,7 @@ def resume_video(
     minutes: float | None = None,
     steps: int | None = None,
     quiet: bool = False,
+    report: bool = True,
 ) -> tuple[Run, Outcome]:
     """Goes on with a run as it was started; a new budget counts for the whole run."""
     run = Run.open(folder)
@@ -91,10 +93,10 @@ def resume_video(
         clip, run.config["settings"], seed=run.config["seed"],
         device=resolve_device(run.config["device"], fall_back=True),
     )  # fmt: skip
-    return run, _train(run, method, clip, budget, quiet)
+    return run, _train(run, method, clip, budget, quiet, report)
 
 
-def _train(run: Run, method: VideoMethod, clip: Clip, budget: Budget, quiet: bool) -> Outcome:
+def _train(run: Run, method: VideoMethod, clip: Clip, budget: Budget, quiet: bool, report: bool) -> Outcome:
     def say(line: str) -> None:
         if not quiet:
             print(line, file=sys.stderr, flush=True)
@@ -122,6 +124,8 @@ def _train(run: Run, method: VideoMethod, clip: Clip, budget: Budget, quiet: boo
     run.save_config()
     if outcome.interrupted is not None:
         say(f"saved at step {outcome.step}; go on with: fieldstone train-video --out {run.folder} --resume")
+        return outcome
+    if not report:
         return outcome
     method.field.quantiser = None  # what the checkpoint holds, as every later reader sees it
     scores = score(method.scene())
