@@ -63,7 +63,10 @@ class DepthView:
         """Metres: the mean over what is seen of how far the rendered depth is off, cut off at `_FAR`, and as much for each pixel where the
         model covers what the camera saw through. What is seen past the open wrist is no part of the model."""
         camera, z, places, near = self._small
-        found = fragments(torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces), camera)
+        # the inside of an open wrist is nothing that a camera sees: there an arm goes on
+        found = fragments(
+            torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces), camera, back_faces=False
+        )
         rendered = found.z_depth[..., 0].numpy()
         covered = found.mask[..., 0].numpy()
         rendered = np.where(covered, rendered, 10.0)
