@@ -2,12 +2,13 @@
 
     python -m benchmarks.articulated --speed
     python -m benchmarks.articulated --learn
-    python -m benchmarks.articulated --scans
+    python -m benchmarks.articulated --scans [--registered FOLDER]
     python -m benchmarks.articulated --field RUN --without RUN
 
 Each part that is asked for replaces its own entry of the result file; the others stay, with the date and machine they were measured on.
 `smplx` is optional (a peer to be compared with, never a dependency). RUN and RUN are two runs of `train-scene --method hand` on one capture
-(with the deformer and with `--set deformer=false`), looked at in the box around the hand in each picture.
+(with the deformer and with `--set deformer=false`), looked at in the box around the hand in each picture. With `--registered` the scans are not registered again:
+FOLDER has what an earlier call of `hand learn --registered FOLDER` made of them.
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def _degrees(first: np.ndarray, second: np.ndarray) -> list[float]:
     return [round(float(a), 2) for a in np.degrees(principal_angles(first, second))]
 
 
-def raw_scans(subjects: int, poses: int, seed: int) -> dict[str, object]:
+def raw_scans(subjects: int, poses: int, seed: int, registered: Path | None) -> dict[str, object]:
     """`hand learn` on raw scans, as a person calls it: how far registered surfaces and vertices are from the true ones, and what is learned."""
     true = built_in("hand")
     scans, truth = synthetic_scans(true, subjects=subjects, poses=poses, rng=np.random.default_rng(seed))
@@ -234,14 +235,16 @@ def raw_scans(subjects: int, poses: int, seed: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         write_scans(scans, place / "scans")
-        arguments = ["hand", "learn", str(place / "scans"), "--out", str(place / "model.npz")]
-        arguments += ["--registered", str(place / "registered"), "--shapes", "3", "--held-out", "0.25"]
-        began = time.process_time()
-        if fieldstone_main([*arguments, "--seed", str(seed)]) != 0:
+        data = registered or place / "scans"
+        arguments = ["hand", "learn", str(data), "--out", str(place / "model.npz")]
+        arguments += [] if registered else ["--registered", str(place / "registered")]
+        arguments += ["--shapes", "3", "--held-out", "0.25", "--seed", str(seed)]
+        if fieldstone_main(arguments) != 0:
             raise SystemExit("hand learn failed")
-        seconds = time.process_time() - began
-        items = read_items(place / "registered", true)
+        items = read_items(registered or place / "registered", true)
         report = json.loads((place / "model.json").read_text())
+    if [item.name for item in items] != [scan.name.replace("/", "_") for scan in scans]:
+        raise SystemExit("--registered: other scans than this benchmark's")
     found = np.array([item.vertices for item in items])
     surface = np.array([nearest(v, f)[2] for v, f in zip(truth.vertices, found)])
     vertex = np.linalg.norm(found - truth.vertices, axis=2)
@@ -268,7 +271,6 @@ def raw_scans(subjects: int, poses: int, seed: int) -> dict[str, object]:
         "held_out_error_of_true_surface_mm": {
             k: round(v, 3) for k, v in again.report["held_out_error_mm"].items()
         },
-        "cpu_seconds_a_scan": round(seconds / len(scans), 1),
     }
 
 
@@ -298,6 +300,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--learn", action="store_true")
     parser.add_argument("--scans", action="store_true")
+    parser.add_argument("--registered", type=Path, metavar="FOLDER")
     parser.add_argument("--field", type=Path, metavar="RUN")
     parser.add_argument("--without", type=Path, metavar="RUN")
     parser.add_argument("--rounds", type=int, default=15)
@@ -319,9 +322,9 @@ def main() -> None:
         arguments += ["--learn", f"--subjects {args.subjects}", f"--poses {args.poses}"]
         arguments += [f"--noise-mm {args.noise_mm:g}"]
     if args.scans:
-        results["raw_scans"] = raw_scans(4, 3, args.seed)
+        results["raw_scans"] = raw_scans(4, 3, args.seed, args.registered)
         print(json.dumps(results["raw_scans"], indent=1))
-        arguments += ["--scans"]
+        arguments += ["--scans", *(["--registered FOLDER"] if args.registered else [])]
     if args.field:
         results["field"] = {"with deformer": field_quality(args.field)}
         if args.without:
