@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="of every method given"
     )
-    parser.add_argument("--frame", action="store_true", help="memory of one large picture, for every preset")
+    parser.add_argument("--frame", action="store_true", help="memory of one large picture, default and light")
     parser.add_argument(
         "--data", type=Path, help="a folder for the street's files; used again if it is there"
     )
@@ -152,7 +152,7 @@ def main() -> None:
         data = arguments.data or Path(folder) / "street"
         street = Street(0) if data.exists() else write_street(data, frames=FRAMES, width=WIDTH, height=HEIGHT)
         if arguments.frame:
-            for preset in ("default", "light", "paper"):
+            for preset in ("default", "light"):
                 results[f"{FRAME_KEY}{preset}"] = figures = measure_frame(data, preset)
                 print(preset, figures, flush=True)
             write_result("street", results)
