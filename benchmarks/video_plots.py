@@ -18,13 +18,13 @@ _TITLES = {"people": "people, 9 frames of 320 x 192", "carphone": "carphone, 120
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 330, 230, 46, 34, 60
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#444}.title{font-weight:600;fill:#222}.axis{font-size:10px;fill:#777}"
-    ".grid{stroke:#e4e0d8}.x264{stroke:#6b7a8f;fill:none;stroke-width:1.6}.cam{stroke:#b4531f;fill:none;stroke-width:1.6}"
+    ".grid{stroke:#e4e0d8}.x264{stroke:#6b7a8f;fill:none;stroke-width:1.6}"
     ".dot.cam{fill:#b4531f}.dot.plain{fill:#c9a227;stroke:#7a611a}.key{font-size:11px}"
 )
 
 
 def panels(results: dict[str, dict]) -> str:
-    """An SVG with one panel a clip: PSNR over bytes on disk, of x264 (line), modulated (line, dots) and plain generators (dots)."""
+    """An SVG with one panel a clip: PSNR over bytes on disk, of x264 (line), modulated and plain generators (dots)."""
     parts, left = [], _LEFT
     for clip, title in _TITLES.items():
         if clip in results:
@@ -38,7 +38,7 @@ def panels(results: dict[str, dict]) -> str:
 
 
 def _panel(result: dict, title: str, left: int) -> str:
-    models = [*result.get("cam", []), *result.get("rate", [])]
+    models = [row for part in ("short", "long", "rate") for row in result.get(part, [])]
     low, high = min(row["bytes"] for row in models) * 0.5, max(row["bytes"] for row in models) * 1.5
     curve = sorted(
         (row["bytes"], row["psnr"]) for row in result.get("x264", []) if low <= row["bytes"] <= high
@@ -63,15 +63,17 @@ def _panel(result: dict, title: str, left: int) -> str:
             parts.append(
                 f'<text class="axis" x="{x:.1f}" y="{_TOP + _HEIGHT + 14}" text-anchor="middle">{size} kB</text>'
             )
-    modulated = sorted(
-        (row["bytes"], row["psnr"]) for row in models if row["method"] == "cam" and row["seed"] == 0
-    )
-    for kind, points in (("x264", curve), ("cam", modulated)):
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
-        parts.append(f'<polyline class="{kind}" points="{path}"/>')
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
+    parts.append(f'<polyline class="x264" points="{path}"/>')
     for row in models:
         x, y = place(row["bytes"], row["psnr"])
         parts.append(f'<circle class="dot {row["method"]}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
+        if row["seed"] == 0:
+            anchor, shift = ("end", -8) if row["method"] == "cam" else ("start", 8)
+            parts.append(
+                f'<text class="axis" x="{x + shift:.1f}" y="{y + 3:.1f}" text-anchor="{anchor}">'
+                f"{row['steps']} steps</text>"
+            )
     bottom = _TOP + _HEIGHT + 40
     for number, (kind, name) in enumerate((("x264", "x264 slow"), ("cam", "modulated"), ("plain", "plain"))):
         x = left + 105 * number
