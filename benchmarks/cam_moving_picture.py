@@ -1,7 +1,6 @@
 """The picture of moving scenes in docs/modulation.md, from runs that benchmarks.cam_scene kept.
 
     python -m benchmarks.cam_scene --part motion --seed 0 --keep KEPT
-    python -m benchmarks.cam_scene --part daylight --seed 0 --keep KEPT
     python -m benchmarks.cam_moving_picture --keep KEPT
 
 Moments between the training pictures, from cameras that training did not see: the truth, T-NeRF, T-NeRF with time modulation.
@@ -15,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .cam_scene import MOVING, SCENES, kept
+from .cam_scene import SCENES, kept
 from .harness import ROOT
 
 SIZE = 160
+SHOWN = ("T-NeRF", "T-NeRF + time modulation")
 OUT = ROOT / "docs" / "images" / "cam_moving.png"
 
 
@@ -33,7 +33,7 @@ def rows(part: str, keep: Path) -> np.ndarray:
         chosen = [int(i) for i in capture.splits["test"][1::2]]
         truth = [np.asarray(capture.images[i]) for i in chosen]
         table = [[image[..., :3] * image[..., 3:] + 1 - image[..., 3:] for image in truth]]
-        for name in MOVING:
+        for name in SHOWN:
             scene = fs.load_run(kept(keep, part, name, 0) / "run").scene()
             line = []
             for i in chosen:
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--part", action="append", choices=tuple(SCENES))
     arguments = parser.parse_args()
-    parts = arguments.part or list(SCENES)
+    parts = arguments.part or ["motion"]
     imageio.imwrite(OUT, np.concatenate([rows(part, arguments.keep) for part in parts]))
     print(f"written: {OUT.relative_to(ROOT)}")
 

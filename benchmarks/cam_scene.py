@@ -40,6 +40,12 @@ T_NERF = {
 MOVING = {
     "T-NeRF": {**T_NERF, "modulation": "none"},
     "T-NeRF + time modulation": {**T_NERF, "modulation": "time", "modulation_resolution": [16]},
+    "T-NeRF + time modulation, two runs": {
+        **T_NERF,
+        "modulation": "time",
+        "modulation_resolution": [16],
+        "modulation_channels": 2,
+    },
 }
 STILL = {
     "plain perceptron, 8 x 256": {
@@ -93,6 +99,10 @@ def measure(
         size = pack(run, out / "run.fsp", bits=bits)
         after = fs.evaluate(out / "run.fsp")
         before = fs.evaluate(run) if both else None
+        at_8 = {}
+        if bits != 8:
+            at_8["bytes_packed_8"] = pack(run, out / "run8.fsp", bits=8)
+            at_8["psnr_packed_8"] = round(fs.evaluate(out / "run8.fsp")["psnr"], 3)
         return {
             "settings": method,
             "parameters": sum(p.numel() for p in field.parameters()),
@@ -105,6 +115,7 @@ def measure(
             "psnr_packed": round(after["psnr"], 3),
             "ssim_packed": round(after["ssim"], 4),
             "bytes_packed": size,
+            **at_8,
         }
 
 
