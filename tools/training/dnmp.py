@@ -319,9 +319,7 @@ class DnmpMethod:
                 worth = self._worth_learning(view, found)
                 chosen = worth[chosen * len(worth) // len(image)]
             if self.capture.masks is not None:
-                usable = torch.from_numpy(
-                    np.asarray(self.capture.masks[int(self.train_split[view])])
-                ).reshape(-1)
+                usable = torch.from_numpy(self.capture.masks[int(self.train_split[view])].copy()).reshape(-1)
                 chosen = chosen[usable[chosen]]
             faces.append(found.face.flatten(0, 1)[chosen])
             weights.append(found.barycentric.flatten(0, 1)[chosen])
