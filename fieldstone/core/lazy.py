@@ -39,7 +39,7 @@ def public_names(
         __getattr__, __dir__ = public_names(__name__, {"HashGrid": ".encodings.hash_grid"})
 
     package: the package's `__name__`. modules: for each name the module that defines it, absolute or relative
-    to the package; a module of the name's own name is itself the value. An `import` of the package then stays
+    to the package; where it defines no such name but is called so, the module is the value. An `import` of the package then stays
     quick however much stands behind it.
     """
 
@@ -47,7 +47,8 @@ def public_names(
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = importlib.import_module(modules[name], package)
-        value = module if module.__name__.rpartition(".")[2] == name else getattr(module, name)
+        is_module = module.__name__.rpartition(".")[2] == name and not hasattr(module, name)
+        value = module if is_module else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 
