@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from fieldstone.core.errors import UserError
-from fieldstone.core.files import atomic_write_bytes
-
-from ..pictures import encode, shrink, to_uint8
+from ..pictures import to_uint8
 from ..training.budget import Budget
 from ..training.capture_record import data_record
 from ..training.device import resolve_device
 from ..training.image import ImageMethod
-from ..training.loop import Outcome, train
-from ..training.progress import progress_display
+from ..training.loop import Outcome
 from ..training.run import Run
+from ..training.signal import resumable, say, train_signal
 from .evaluation import score
 from .picture import open_picture
 from .report import write_image_report
 
 __all__ = ["resume_image", "start_image"]
-
-_PREVIEW = 480
 
 
 def start_image(
@@ -75,15 +69,7 @@ def resume_image(
     quiet: bool = False,
 ) -> tuple[Run, Outcome]:
     """Goes on with a run as it was started; a new budget counts for the whole run."""
-    run = Run.open(folder)
-    if run.kind != "image":
-        raise UserError(f"{folder}: a run of a scene; go on with it by train-scene --resume")
-    if "packed" in run.config:
-        raise UserError(f"{folder}: unpacked from a packed file, which keeps no optimiser; train a new run")
-    if minutes is None and steps is None:
-        budget = Budget(**run.config["budget"])
-    else:
-        budget = Budget(minutes, steps)
+    run, budget = resumable(folder, "image", minutes, steps)
     picture = run.cameras_only
     if data is not None:
         picture = open_picture(data, picture.background)
@@ -95,38 +81,21 @@ def resume_image(
 
 
 def _train(run: Run, method: ImageMethod, picture, budget: Budget, quiet: bool) -> Outcome:
-    def say(line: str) -> None:
-        if not quiet:
-            print(line, file=sys.stderr, flush=True)
-
-    def preview(step: int) -> None:
-        shown = shrink(to_uint8(method.scene().values()), _PREVIEW)
-        atomic_write_bytes(run.previews / f"step_{step:07d}.jpg", encode(shown, "jpeg"))
-
-    for line in picture.summary():
-        say(line)
-    options = method.options
-    say(
-        f"training {options.model} with {method.field.parameters_count():,} parameters for {budget.describe()} on the "
-        f"{run.config['device'].upper()}, seed {run.config['seed']}; run in {run.folder}"
-    )
-    outcome = train(
-        method,
+    outcome = train_signal(
         run,
-        minutes=budget.minutes,
-        steps=budget.steps,
-        preview=preview,
-        display=progress_display(quiet),
+        method,
+        budget,
+        summary=picture.summary(),
+        preview=lambda: to_uint8(method.scene().values()),
+        quiet=quiet,
     )
-    run.config["budget"] = budget.to_json()
-    run.save_config()
     if outcome.interrupted is not None:
-        say(f"saved at step {outcome.step}; go on with: fieldstone train-image --out {run.folder} --resume")
         return outcome
-    scores = score(method.scene(), options.protocol)
+    scores = score(method.scene(), method.options.protocol)
     write_image_report(run, method.scene(), outcome, scores)
     held_out = f", {scores['psnr_held_out']:.2f} dB on held-out pixels" if "psnr_held_out" in scores else ""
     say(
-        f"{outcome.step} steps in {outcome.elapsed:.0f} s, {scores['psnr']:.2f} dB{held_out}; report: {run.report_path}"
+        f"{outcome.step} steps in {outcome.elapsed:.0f} s, {scores['psnr']:.2f} dB{held_out}; report: {run.report_path}",
+        quiet,
     )
     return outcome

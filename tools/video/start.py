@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from fieldstone.core.errors import UserError
-from fieldstone.core.files import atomic_write_bytes
-
-from ..pictures import encode, shrink
 from ..training.budget import Budget
 from ..training.capture_record import data_record
 from ..training.device import resolve_device
-from ..training.loop import Outcome, train
-from ..training.progress import progress_display
+from ..training.loop import Outcome
 from ..training.run import Run
+from ..training.signal import resumable, say, train_signal
 from ..training.video import VideoMethod
 from .clip import Clip, open_clip
 from .evaluation import score
@@ -24,7 +19,6 @@ from .report import write_video_report
 __all__ = ["resume_video", "start_video"]
 
 _MINUTES = 5.0
-_PREVIEW = 480
 
 
 def start_video(
@@ -79,15 +73,7 @@ def resume_video(
     report: bool = True,
 ) -> tuple[Run, Outcome]:
     """Goes on with a run as it was started; a new budget counts for the whole run."""
-    run = Run.open(folder)
-    if run.kind != "video":
-        raise UserError(f"{folder}: a run of a {run.kind}, not of a video")
-    if "packed" in run.config:
-        raise UserError(f"{folder}: unpacked from a packed file, which keeps no optimiser; train a new run")
-    if minutes is None and steps is None:
-        budget = Budget(**run.config["budget"])
-    else:
-        budget = Budget(minutes, steps)
+    run, budget = resumable(folder, "video", minutes, steps)
     clip = run.cameras_only if data is None else run.cameras_only.moved(data)
     method = VideoMethod(
         clip, run.config["settings"], seed=run.config["seed"],
@@ -97,40 +83,22 @@ def resume_video(
 
 
 def _train(run: Run, method: VideoMethod, clip: Clip, budget: Budget, quiet: bool, report: bool) -> Outcome:
-    def say(line: str) -> None:
-        if not quiet:
-            print(line, file=sys.stderr, flush=True)
-
-    def preview(step: int) -> None:
-        shown = shrink(method.scene().frame(clip.frames // 2), _PREVIEW)
-        atomic_write_bytes(run.previews / f"step_{step:07d}.jpg", encode(shown, "jpeg"))
-
     clip.frame(0)  # a video that is not there is said before the progress begins
-    for line in clip.summary():
-        say(line)
-    say(
-        f"training {method.options.model} with {method.field.parameters_count():,} parameters for {budget.describe()} on the "
-        f"{run.config['device'].upper()}, seed {run.config['seed']}; run in {run.folder}"
-    )
-    outcome = train(
-        method,
+    outcome = train_signal(
         run,
-        minutes=budget.minutes,
-        steps=budget.steps,
-        preview=preview,
-        display=progress_display(quiet),
+        method,
+        budget,
+        summary=clip.summary(),
+        preview=lambda: method.scene().frame(clip.frames // 2),
+        quiet=quiet,
     )
-    run.config["budget"] = budget.to_json()
-    run.save_config()
-    if outcome.interrupted is not None:
-        say(f"saved at step {outcome.step}; go on with: fieldstone train-video --out {run.folder} --resume")
-        return outcome
-    if not report:
+    if outcome.interrupted is not None or not report:
         return outcome
     method.field.quantiser = None  # what the checkpoint holds, as every later reader sees it
     scores = score(method.scene())
     write_video_report(run, method.scene(), outcome, scores)
     say(
-        f"{outcome.step} steps in {outcome.elapsed:.0f} s, {scores['psnr']:.2f} dB over all frames; report: {run.report_path}"
+        f"{outcome.step} steps in {outcome.elapsed:.0f} s, {scores['psnr']:.2f} dB over all frames; report: {run.report_path}",
+        quiet,
     )
     return outcome

@@ -84,7 +84,8 @@ def fit_scans(
 ) -> Fit:
     """One subject's scans, one per frame. `more` are further terms on the posing of all vertices (keypoints, pixels).
 
-    Without `start` the likeliest of `surface_starts` are fitted, the best end is kept, and the notes say if another one is nearly as good. Sigma follows the data: from 8 mm down to what is left.
+    Without `start` the likeliest of `surface_starts` are fitted, the best end is kept, and the notes say if another one is nearly as good. One depth image (a scan with a view) is
+    judged by rendering: single fingers are searched for elsewhere, and the notes name those that it does not settle. Sigma follows the data: from 8 mm down to what is left.
     """
     settings = settings or Settings()
     whole, scans = scans, [scan.thinned(count, rng) for scan in scans]
