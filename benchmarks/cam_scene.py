@@ -85,16 +85,23 @@ def measure(
     keep: Path | None = None,
     bits: int = 8,
     both: bool = True,  # also look at what is not packed
+    train_only: bool = False,
     **budget,
-) -> dict:
+) -> dict | None:
     import fieldstone as fs
     from fieldstone.tools.packing.pack import pack
+    from fieldstone.tools.training.run import Run
 
     with tempfile.TemporaryDirectory() as folder:
         out = keep or Path(folder)
-        run = fs.train_scene(
-            data, out / "run", method="cam", seed=seed, settings=method, quiet=True, **budget
-        )
+        if keep and (keep / "run" / "config.json").is_file():
+            run = Run.open(keep / "run")
+        else:
+            run = fs.train_scene(
+                data, out / "run", method="cam", seed=seed, settings=method, quiet=True, **budget
+            )
+        if train_only:
+            return None
         field, last = run.scene().field, run.metrics()[-1]
         size = pack(run, out / "run.fsp", bits=bits)
         after = fs.evaluate(out / "run.fsp")
@@ -143,7 +150,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--case", action="append", help="only cases whose name holds this")
     parser.add_argument("--exactly", action="append", help="only cases of this name")
-    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder to keep the runs in; those in it are not trained again"
+    )
+    parser.add_argument(
+        "--train-only", action="store_true", help="leave the pictures to a second call with the same --keep"
+    )
     arguments = parser.parse_args()
     part, found = arguments.part, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -166,9 +178,9 @@ def main() -> None:
                 if not (words or names) or name in names or any(word in name for word in words):
                     keep = kept(arguments.keep, part, name, seed) if arguments.keep else None
                     bits = BITS.get(name, 8) if part == "lego400" else 8
-                    found = merge(
-                        part, name, seed, measure(data, settings, seed, keep, bits, name != SLOW, **budget)
-                    )
+                    only = arguments.train_only
+                    row = measure(data, settings, seed, keep, bits, name != SLOW, only, **budget)
+                    found = found if row is None else merge(part, name, seed, row)
     keys = ("parameters", "modulation_parameters", "steps", "psnr", "psnr_packed", "bytes_packed")
     print_table(
         part,

@@ -60,16 +60,23 @@ def dequantise(symbols: Tensor, step: float) -> Tensor:
 
 
 def straight_through(bits: int) -> Callable[[Tensor], Tensor]:
-    """A function that quantises forward and hands the gradient on unchanged, for training what will be packed."""
+    """A function that quantises forward and hands the gradient on unchanged, for training what will be packed.
+
+    The step never leaves the tensor's device, so that a GPU need not be waited for; a tensor that is not finite gives one that is none.
+    """
     check_bits(bits)
     most = 2 ** (bits - 1) - 1
+    kept = min(16, 25 - bits)
 
     def quantised(w: Tensor) -> Tensor:
-        step = scale_of(w, bits)
-        if step == 0:
+        if not w.numel():
             return w
         with torch.no_grad():
-            apart = torch.round(w / step).clamp(-most, most) * step - w
+            # `scale_of`, on the device
+            mantissa, exponent = torch.frexp(w.abs().max().double() / most)
+            step = torch.ldexp(torch.ceil(mantissa * 2**kept), exponent - kept).float()
+            symbols = torch.round(w / step.clamp(min=torch.finfo(torch.float32).tiny)).clamp(-most, most)
+            apart = symbols * step - w
         return w + apart
 
     return quantised

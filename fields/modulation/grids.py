@@ -20,6 +20,7 @@ __all__ = ["LOOKUP", "CoordinateModulation"]
 
 LOOKUP = Backends("grid look-up")
 LOOKUP.add(Backend("cpu", "fieldstone.fields.modulation.lookup_cpu", ("cpu",)))
+LOOKUP.add(Backend("matrix", "fieldstone.fields.modulation.lookup_matrix", ("cuda", "cpu")))
 LOOKUP.add(Backend("reference", "fieldstone.fields.modulation.lookup_reference", ("cpu", "cuda")))
 
 _MOST_NODES = 1 << 24

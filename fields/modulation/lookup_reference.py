@@ -35,7 +35,7 @@ def interpolate(
             high = low + 1
         rows = [row * count + side for side in (low, high) for row in rows]
         shares = [share * part for part in (1 - inside, inside) for share in shares]
-    total = shares[0][:, None] * grid[rows[0]]
+    total = shares[0][:, None] * grid.index_select(0, rows[0])
     for row, share in zip(rows[1:], shares[1:], strict=True):
-        total = total + share[:, None] * grid[row]
+        total = total + share[:, None] * grid.index_select(0, row)
     return total

@@ -16,11 +16,16 @@ from torch import Tensor
 from fieldstone.core.backends import Backend, Backends
 from fieldstone.core.memory import zeros_in_large_pages
 
-__all__ = ["ADAM", "AdamState", "GridAdam", "bias_corrections"]
+__all__ = ["ADAM", "MOST_COUNTED", "AdamState", "GridAdam", "bias_corrections"]
 
 ADAM = Backends("adam")
 ADAM.add(Backend("cpu", "fieldstone.fields.optim.adam_cpu", ("cpu",)))
 ADAM.add(Backend("reference", "fieldstone.fields.optim.adam_reference", ("cpu", "cuda")))
+ADAM.add(Backend("foreach", "fieldstone.fields.optim.adam_foreach", ("cpu", "cuda")))
+"""The dense parameters of a group together; on a GPU it is taken for them, and the reference for sparse ones."""
+
+MOST_COUNTED = 32767
+"""Updates that an entry's count goes up to."""
 
 
 @dataclass
@@ -30,7 +35,7 @@ class AdamState:
     first: Tensor
     second: Tensor
     count: Tensor
-    """int16: updates each entry has had, 32767 for more."""
+    """int16: updates each entry has had, `MOST_COUNTED` for more."""
 
 
 def bias_corrections(betas: tuple[float, float]) -> Tensor:
@@ -68,6 +73,8 @@ class GridAdam:
         self.betas, self.eps = betas, eps
         self._backend = backend
         self._corrections = bias_corrections(betas)
+        self._dense_steps: dict[int, int] = {}
+        """Of parameters of dense groups on a GPU, by position: updates they have had. Their counts are not read for it in every step."""
         self._states = [
             AdamState(
                 _zeros(p, torch.float32),
@@ -82,12 +89,17 @@ class GridAdam:
         """One update from the gradients now present, which become zero."""
         number = 0
         for group in self.groups:
+            together: dict[int, list[tuple[Tensor, AdamState]]] = {}
             for parameter in group["params"]:
                 state = self._states[number]
                 number += 1
                 if parameter.grad is None:
                     continue
-                module = ADAM.load(self._backend, parameter.device.type)
+                if self._in_one_launch(group, parameter):
+                    together.setdefault(self._step_of(number - 1), []).append((parameter, state))
+                    continue
+                name = "reference" if self._backend == "foreach" else self._backend
+                module = ADAM.load(name, parameter.device.type)
                 module.update(
                     parameter.detach(),
                     parameter.grad,
@@ -99,6 +111,30 @@ class GridAdam:
                     sparse=group["sparse"],
                     corrections=self._corrections,
                 )
+            for steps, members in together.items():
+                ADAM.load("foreach", members[0][0].device.type).update(
+                    [parameter.detach() for parameter, _ in members],
+                    [parameter.grad for parameter, _ in members],
+                    [state for _, state in members],
+                    steps=steps,
+                    lr=group["lr"] * lr_factor,
+                    betas=self.betas,
+                    eps=self.eps,
+                    weight_decay=group["weight_decay"],
+                    corrections=self._corrections,
+                )
+
+    def _in_one_launch(self, group: dict, parameter: Tensor) -> bool:
+        chosen = self._backend == "foreach" or (self._backend == "auto" and parameter.is_cuda)
+        return chosen and not group["sparse"]
+
+    def _step_of(self, number: int) -> int:
+        """The number of the update that the parameter of that position now gets; all its entries have the same."""
+        if number not in self._dense_steps:
+            count = self._states[number].count
+            self._dense_steps[number] = int(count.flatten()[0]) if count.numel() else 0
+        self._dense_steps[number] += 1
+        return self._dense_steps[number]
 
     def zero_grad(self) -> None:
         """Sets every gradient to zero without an update (a step that is skipped)."""
@@ -118,6 +154,7 @@ class GridAdam:
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restores `state()`; a missing tensor or another shape raises ValueError naming it."""
+        self._dense_steps.clear()
         for number, state in enumerate(self._states):
             for name in ("first", "second", "count"):
                 target, source = getattr(state, name), tensors.get(f"{number}.{name}")

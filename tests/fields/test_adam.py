@@ -8,7 +8,7 @@ import torch
 from fieldstone.fields.optim.adam import GridAdam, bias_corrections
 from fieldstone.fields.optim.schedule import learning_rate_factor
 
-BACKENDS = ["cpu", "reference"]
+BACKENDS = ["cpu", "reference", "foreach"]
 
 
 def _parameter(n=5000, seed=0):
@@ -24,7 +24,7 @@ def _sparse_gradient(n, step, share=0.3):
 
 @pytest.mark.parametrize("sparse", [True, False])
 def test_fused_equals_reference(sparse):
-    parameters = [_parameter(), _parameter()]
+    parameters = [_parameter() for _ in BACKENDS]
     optimisers = [
         GridAdam([{"params": [p], "lr": 1e-2, "sparse": sparse, "weight_decay": 1e-3}], backend=backend)
         for p, backend in zip(parameters, BACKENDS, strict=True)
@@ -33,10 +33,11 @@ def test_fused_equals_reference(sparse):
         for parameter, optimiser in zip(parameters, optimisers, strict=True):
             parameter.grad = _sparse_gradient(len(parameter), step)
             optimiser.step(0.5)
-    torch.testing.assert_close(parameters[0], parameters[1], rtol=1e-5, atol=1e-6)
     size = {"0.first": 1e-6, "0.second": 1e-12, "0.count": 0}  # of gradients, and of their squares
-    for name, value in optimisers[0].state().items():
-        torch.testing.assert_close(value, optimisers[1].state()[name], rtol=1e-5, atol=1e-4 * size[name])
+    for number in (0, 2):
+        torch.testing.assert_close(parameters[number], parameters[1], rtol=1e-5, atol=1e-6)
+        for name, value in optimisers[number].state().items():
+            torch.testing.assert_close(value, optimisers[1].state()[name], rtol=1e-5, atol=1e-4 * size[name])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -116,3 +117,35 @@ def test_schedule_warms_up_holds_and_decays():
     assert factors[0] == pytest.approx(1 / 30) and factors[150] == 1.0
     assert factors[1000] == pytest.approx(0.03)
     assert all(a >= b for a, b in itertools.pairwise(factors[250:]))
+
+
+def test_dense_parameters_updated_together_go_on_from_a_saved_state():
+    def gradients(step):
+        generator = torch.Generator().manual_seed(step)
+        return [torch.randn(size, generator=generator) for size in (7, 30)]
+
+    def made(backend):
+        parameters = [_parameter(7), _parameter(30)]
+        return parameters, GridAdam([{"params": parameters, "lr": 0.01}], backend=backend)
+
+    def step(parameters, optimiser, number):
+        for parameter, gradient in zip(parameters, gradients(number), strict=True):
+            parameter.grad = gradient
+        optimiser.step()
+
+    whole, other = made("foreach"), made("reference")
+    for number in range(12):
+        step(*whole, number)
+        step(*other, number)
+        if number == 5:
+            halves = made("foreach")
+            halves[1].load_state(whole[1].state())
+            with torch.no_grad():
+                for target, source in zip(halves[0], whole[0], strict=True):
+                    target.copy_(source)
+        elif number > 5:
+            step(*halves, number)
+    for ours, again, reference in zip(whole[0], halves[0], other[0], strict=True):
+        assert torch.equal(ours, again)
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-6)
+    assert whole[1].state()["1.count"].tolist() == [12] * 30

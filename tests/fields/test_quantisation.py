@@ -30,6 +30,15 @@ def test_zeros_stay_and_what_is_not_finite_is_refused():
         straight_through(1)
 
 
+@given(st.integers(2, 16), st.integers(0, 10_000), st.floats(1e-20, 1e20))
+@settings(max_examples=40, deadline=None)
+def test_training_sees_what_is_packed(bits, seed, size):
+    w = size * torch.randn(50, generator=torch.Generator().manual_seed(seed))
+    shown = straight_through(bits)(w)
+    torch.testing.assert_close(shown, dequantise(*quantise(w, bits)), rtol=1e-6, atol=1e-6 * size)
+    assert torch.equal(straight_through(bits)(0 * w), 0 * w)
+
+
 def test_straight_through_shows_the_quantised_and_hands_the_gradient_on():
     w = torch.randn(40, requires_grad=True)
     shown = straight_through(6)(w)

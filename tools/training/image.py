@@ -13,7 +13,7 @@ from fieldstone.core.errors import UserError
 
 from ...fields.image import ImageField
 from ...fields.quantisation import check_bits, straight_through
-from .checkpoint import prefixed, select
+from .checkpoint import prefixed, restore_generator, select
 from .methods import ParameterGroup, read_settings
 
 __all__ = ["PROTOCOLS", "ImageMethod", "ImageSettings", "trained_pixels"]
@@ -74,8 +74,8 @@ class ImageMethod:
             backend=options.backend, generator=torch.Generator().manual_seed(seed),
         ).to(device)  # fmt: skip
         self.generator = torch.Generator(device=device).manual_seed(seed)
+        self._places: Tensor | None = None
         self._target: Tensor | None = None
-        self._index: Tensor | None = None
 
     def groups(self) -> list[ParameterGroup]:
         options, grids = self.options, self.field.grid_parameters()
@@ -93,20 +93,24 @@ class ImageMethod:
             self.field.mlp.quantiser = straight_through(self.options.bits) if on else None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        picture = self.picture
         if self._target is None:
-            chosen = np.flatnonzero(trained_pixels(picture.height, picture.width, self.options.protocol))
-            self._index = torch.from_numpy(chosen).to(self.device)
-            self._target = torch.from_numpy(picture.target.reshape(-1, 3)).to(self.device)
-        index = self._index
-        if len(index) > self.options.batch:
-            drawn = torch.randint(
-                len(index), (self.options.batch,), generator=self.generator, device=self.device
-            )
-            index = index[drawn]
+            self._places, self._target = self._pixels()
+        if len(self._target) <= self.options.batch:
+            return self._places, self._target
+        drawn = torch.randint(
+            len(self._target), (self.options.batch,), generator=self.generator, device=self.device
+        )
+        return self._places[drawn], self._target[drawn]
+
+    def _pixels(self) -> tuple[Tensor, Tensor]:
+        """Places and colours of all pixels that training sees, on the device."""
+        picture = self.picture
+        index = np.flatnonzero(trained_pixels(picture.height, picture.width, self.options.protocol))
+        target = torch.from_numpy(picture.target.reshape(-1, 3)[index]).to(self.device)
+        index = torch.from_numpy(index).to(self.device)
         row, column = index // picture.width, index % picture.width
         places = torch.stack([(column + 0.5) / picture.width, (row + 0.5) / picture.height], dim=1)
-        return places, self._target[index]
+        return places, target
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
         places, target = batch
@@ -122,7 +126,7 @@ class ImageMethod:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.field.load_state_dict(select(state, "field."))
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
         self.field.eval()
 
     def scene(self):

@@ -8,20 +8,24 @@ import torch
 from fieldstone.core.errors import UserError
 from fieldstone.fields.modulation import CoordinateModulation
 from fieldstone.fields.modulation.lookup_cpu import interpolate as fused
+from fieldstone.fields.modulation.lookup_matrix import MOST_NODES
+from fieldstone.fields.modulation.lookup_matrix import interpolate as matrix
 from fieldstone.fields.modulation.lookup_reference import interpolate as reference
 
+KERNELS = [fused, matrix]
 SHAPES = [((5,), (False,)), ((4,), (True,)), ((10, 3), (True, False)), ((3, 4, 2), (False, True, False))]
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("resolution, wrap", SHAPES)
 @pytest.mark.parametrize("n", [0, 1, 301])
-def test_kernel_equals_reference_in_value_and_gradient(resolution, wrap, n):
+def test_kernel_equals_reference_in_value_and_gradient(resolution, wrap, n, kernel):
     generator = torch.Generator().manual_seed(n)
     x = torch.rand(n, len(resolution), generator=generator) * 1.6 - 0.3  # also outside [0, 1]
     grid = torch.randn(math.prod(resolution), 6, generator=generator)
     dy = torch.randn(n, 6, generator=generator)
     results = []
-    for function in (fused, reference):
+    for function in (kernel, reference):
         at, values = x.clone().requires_grad_(), grid.clone().requires_grad_()
         y = function(at, values, resolution, wrap)
         y.backward(dy)
@@ -46,7 +50,13 @@ def test_a_large_grid_has_the_same_gradient(in_place):
     torch.testing.assert_close(*results, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("function", [fused, reference])
+def test_a_grid_of_many_nodes_is_gathered():
+    grid, x = torch.randn(MOST_NODES + 1, 2), torch.rand(9, 1)
+    shape = (MOST_NODES + 1,), (False,)
+    assert torch.equal(matrix(x, grid, *shape), reference(x, grid, *shape))
+
+
+@pytest.mark.parametrize("function", [*KERNELS, reference])
 def test_what_is_no_number_gives_no_number_and_touches_no_memory(function):
     grid = torch.ones(5, 2)
     far = torch.tensor([[math.nan], [1e30], [-1e30], [math.inf]])
