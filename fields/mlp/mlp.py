@@ -39,14 +39,14 @@ def has_bfloat16() -> bool:
 
 
 def resolve_precision(name: str, device: str = "cpu") -> str:
-    """The arithmetic behind `name`: "auto" is bfloat16 on CPUs that have it, else float32.
+    """The arithmetic behind `name`: "auto" is bfloat16 on GPUs and on CPUs that have it, else float32.
 
-    bfloat16 may be forced anywhere; without our kernel torch does it, which is slower than our float32 (measured).
+    bfloat16 may be forced anywhere; on a CPU without our kernel torch does it, which is slower than our float32 (measured).
     """
     if name not in PRECISIONS:
         raise UserError(f"unknown precision {name!r}; there are {', '.join(PRECISIONS)}")
     if name == "auto":
-        return "bfloat16" if device == "cpu" and has_bfloat16() else "float32"
+        return "bfloat16" if device == "cuda" or has_bfloat16() else "float32"
     return name
 
 

@@ -30,10 +30,13 @@ def mlp(
 def mlp_bfloat16(
     x: Tensor, weights: tuple[Tensor, ...], shared: Tensor | None = None, index: Tensor | None = None
 ) -> Tensor:
-    """The same with products in bfloat16 (sums in float32 inside a product); takes and returns float32."""
+    """The same with products in bfloat16 (sums in float32 inside a product, and the last layer's stay so); takes and returns float32."""
     n = x.shape[0]
     if shared is not None:
         x = torch.cat([x, shared[index.long()]], dim=1)
-    missing = -n % PAD
-    padded = torch.nn.functional.pad(x, (0, 0, 0, missing)).bfloat16()
-    return mlp(padded, tuple(weight.bfloat16() for weight in weights))[:n].float()
+    x = x.bfloat16()
+    if x.device.type == "cpu":
+        x = torch.nn.functional.pad(x, (0, 0, 0, -n % PAD))
+    for weight in weights[:-1]:
+        x = torch.relu(x @ weight.bfloat16().t())
+    return (x.float() @ weights[-1].bfloat16().float().t())[:n]

@@ -36,6 +36,7 @@ PERCEPTRON_BFLOAT16.add(
         unavailable=lambda: None if has_bfloat16() else "this CPU has no AVX-512 BF16",
     )
 )
+PERCEPTRON_BFLOAT16.add(Backend("cuda", "fieldstone.fields.modulation.layers_bfloat16", ("cuda",)))
 
 _MOMENTUM = 0.1
 
@@ -50,7 +51,7 @@ class CamMlp(nn.Module):
     the samples of a group and "batch" those of a batch in training, see `couples_samples`.
 
     Weights and biases start uniform in +-1 / sqrt(inputs), torch's rule. The fused CPU kernel takes norms "none" and "layer"
-    and no skip; other shapes run in plain torch. `precision` "bfloat16" needs that kernel and a CPU with
+    and no skip; other shapes run in plain torch. `precision` "bfloat16" needs a GPU, or that kernel and a CPU with
     AVX-512 BF16 (`mlp.has_bfloat16`); parameters stay float32.
     """
 

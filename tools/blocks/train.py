@@ -15,6 +15,7 @@ from ..training.capture_record import data_record, describe_capture, open_data
 from ..training.checkpoint import load_checkpoint
 from ..training.device import resolve_device
 from ..training.dnmp_settings import dnmp_settings
+from ..training.methods import method_class
 from ..training.run import Run
 from .plan import plan_blocks, read_blocks, within
 
@@ -64,7 +65,7 @@ def create_blocks(
         "method": method,
         "settings": asdict(options),
         "seed": seed,
-        "device": resolve_device(device),
+        "device": resolve_device(device, method=method_class(method)),
         "budget": budget.to_json(),
     }
 

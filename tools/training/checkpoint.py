@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +14,14 @@ from torch import Tensor
 from fieldstone.core.errors import UserError
 from fieldstone.core.files import atomic_path
 
-__all__ = ["CHECKPOINT_FORMAT", "load_checkpoint", "prefixed", "save_checkpoint", "select"]
+__all__ = [
+    "CHECKPOINT_FORMAT",
+    "load_checkpoint",
+    "prefixed",
+    "restore_generator",
+    "save_checkpoint",
+    "select",
+]
 
 CHECKPOINT_FORMAT = 1
 """Raised when the meaning of a stored record changes; a file of another format is refused."""
@@ -85,6 +93,17 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def restore_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Goes on with the random numbers of `state` (`Generator.get_state`), or, where it comes from another kind of device, whose states
+    are of another make, with new ones that follow from it."""
+    state = state.cpu()
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state)
+    else:
+        digest = hashlib.sha256(state.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -10,14 +10,20 @@ from fieldstone.core.errors import UserError
 __all__ = ["machine", "resolve_device"]
 
 
-def resolve_device(name: str, *, fall_back: bool = False) -> str:
-    """The torch device type for "auto", "cpu" or "cuda"; without a GPU, "cuda" is refused or falls back."""
+def resolve_device(name: str, *, fall_back: bool = False, method: type | None = None) -> str:
+    """The torch device type for "auto", "cpu" or "cuda"; without a GPU, "cuda" is refused or falls back.
+
+    method: the class of a training method; "auto" gives one that says `devices = ("cpu",)` the CPU, and "cuda" is refused."""
     import torch
 
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {name!r}; there are auto, cpu, cuda")
-    if name == "cpu" or torch.cuda.is_available():
-        return "cpu" if name == "cpu" else "cuda"
+    if name == "cpu" or "cuda" not in getattr(method, "devices", ("cpu", "cuda")):
+        if name == "cuda":
+            raise UserError(f"device cuda: method {method.name} runs on the CPU so far; use --device cpu")
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
     if name == "cuda" and not fall_back:
         raise UserError("device cuda: torch finds no usable NVIDIA GPU here; use --device cpu")
     return "cpu"

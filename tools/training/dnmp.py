@@ -20,7 +20,7 @@ from ...fields.mlp.mlp import resolve_precision
 from ...fields.primitives import PrimitiveAppearance, PrimitiveGeometry, template
 from ...render.cameras import Rays
 from ...render.rasterise import Fragments, fragments
-from .checkpoint import prefixed, select
+from .checkpoint import prefixed, restore_generator, select
 from .corrections import FrameCorrections
 from .dnmp_block import cut_voxels, scene_frame, within_sight, worth_learning
 from .dnmp_depth import seen_points
@@ -53,12 +53,11 @@ class DnmpMethod:
 
     name = "dnmp"
     exports = frozenset({"views", "mesh"})
+    devices = ("cpu",)
 
     def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
         self.options = options = dnmp_settings(settings)
         self.settings = asdict(options)
-        if device != "cpu":
-            raise UserError(f"method dnmp runs on the CPU so far, not on {device}: use --device cpu")
         if capture.images.has_alpha:
             raise UserError(
                 f"{capture.folder}: method dnmp takes opaque photographs, these have transparent pixels; use hash-grid"
@@ -417,7 +416,7 @@ class DnmpMethod:
         self.corrections.load_state(select(state, "corrections."))
         if self.far is not None:
             self.far.load_state(select(state, "far."))
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
         self.densified, self.pruned = state["done"].tolist()
         if self.points is not None:
             self._samples[self._spare] = state["added"]

@@ -23,7 +23,7 @@ from ...fields.mlp.mlp import resolve_precision
 from ...fields.radiance import RadianceField, RadianceSettings
 from ...render.cameras import Cameras
 from ..hand.synthetic_capture import MOTION_FILE
-from .checkpoint import prefixed, select
+from .checkpoint import prefixed, restore_generator, select
 from .field_scene import FieldScene
 from .hand_motion import HandMotion, read_motion
 from .methods import ParameterGroup, radiance_groups, read_settings
@@ -64,12 +64,11 @@ class HandMethod:
 
     name = "hand"
     exports = frozenset({"views"})
+    devices = ("cpu",)
 
     def __init__(self, capture, settings: dict, *, seed: int, device: str) -> None:
         self.options = read_settings(HandSettings, settings, self.name)
         self.settings = asdict(self.options)
-        if device != "cpu":
-            raise UserError(f"method hand runs on the CPU so far, not on {device}: use --device cpu")
         self.capture, self.device = capture, device
         self.generator = torch.Generator().manual_seed(seed)
         self.train_split = np.asarray(capture.splits["train"])
@@ -152,7 +151,7 @@ class HandMethod:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.field.load_state_dict(select(state, "field."))
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
         if motion := select(state, "motion."):
             self._use(motion)
 

@@ -21,7 +21,7 @@ from ...render.volume.distortion import distortion
 from ...render.volume.occupancy import OccupancyGrid
 from ...render.volume.renderer import VolumeRenderer
 from ...render.volume.stepping import Stepping
-from .checkpoint import prefixed, select
+from .checkpoint import prefixed, restore_generator, select
 from .corrections import FrameCorrections
 from .field_scene import FieldScene
 from .methods import ParameterGroup, radiance_groups, read_settings
@@ -232,7 +232,7 @@ class HashGridMethod:
         self.field.load_state_dict(select(state, "field."))
         self.renderer.occupancy.load_state(select(state, "occupancy."))
         self.corrections.load_state(select(state, "corrections."))
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
         self._rays = int(state["rays"])
 
     def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -69,7 +69,7 @@ class Method(Protocol):
     attribute of that name holds all settings, defaults filled in, as plain data. An unknown key is a
     `UserError`. The constructor leaves `capture.images` alone (only `batch` reads them), so that a run can be
     rendered where its photos are not. A method may have a schedule of its own,
-    `learning_rate_factor(progress, step)`.
+    `learning_rate_factor(progress, step)`, and `devices`, the torch device types it runs on; without it, the CPU and CUDA.
     """
 
     name: str

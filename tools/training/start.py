@@ -80,7 +80,8 @@ def start_run(
         )
         return run, train_blocks(run, capture=capture, data=data, quiet=quiet)
     Run.check_free(folder)
-    place, cls = resolve_device(device), method_class(method)
+    cls = method_class(method)
+    place = resolve_device(device, method=cls)
     if data is not None and not Path(data).exists():
         raise UserError(f"{data}: no such file or folder")
     record = data_record(folder, data, downscale, holdout)
@@ -153,14 +154,16 @@ def resume_run(
         budget = Budget(**config["budget"])
     else:
         budget = Budget(minutes, steps)
-    place = resolve_device(config["device"] if device == "auto" else device, fall_back=device == "auto")
+    cls = method_class(config["method"])
+    wanted = config["device"] if device == "auto" else device
+    place = resolve_device(wanted, fall_back=device == "auto", method=cls)
     capture = open_data(folder, config["data"], data) if capture is None else capture
     if tuple(capture.names) != run.cameras_only.names:
         raise UserError(
             f"{capture.folder}: not the capture that run {folder} was trained on: its frames differ; "
             "train it as a new run"
         )
-    trainer = method_class(config["method"])(capture, config["settings"], seed=config["seed"], device=place)
+    trainer = cls(capture, config["settings"], seed=config["seed"], device=place)
     return run, _train(run, trainer, capture, budget, quiet)
 
 

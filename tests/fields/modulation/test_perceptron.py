@@ -14,6 +14,7 @@ from fieldstone.fields.modulation import (
     mip_nerf_direction_cam,
     t_nerf_time_cam,
 )
+from fieldstone.fields.modulation.layers_bfloat16 import perceptron as bfloat16_torch
 from fieldstone.fields.modulation.layers_cpu import perceptron as fused
 from fieldstone.fields.modulation.layers_cpu_bfloat16 import perceptron as bfloat16
 from fieldstone.fields.modulation.layers_reference import normalise
@@ -60,10 +61,15 @@ def test_fused_equals_reference_in_value_and_gradient(norm, modulated, sizes, n,
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=5e-5 * max(1.0, float(theirs.abs().max())))
 
 
-@pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no AVX-512 BF16")
+_KERNEL = pytest.param(
+    bfloat16, id="cpu", marks=pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no AVX-512 BF16")
+)
+
+
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("sizes, n", [((51, 64, 64, 64, 16), 197), ((5, 9, 7, 16), 96), ((20, 33, 1), 1)])
-def test_bfloat16_equals_the_reference_with_rounded_products(norm, sizes, n):
+@pytest.mark.parametrize("half", [_KERNEL, pytest.param(bfloat16_torch, id="torch")])
+def test_bfloat16_equals_the_reference_with_rounded_products(half, norm, sizes, n):
     def rounded(t):
         return t + (t.bfloat16().float() - t).detach()
 
@@ -85,7 +91,7 @@ def test_bfloat16_equals_the_reference_with_rounded_products(norm, sizes, n):
     index = torch.randint(9, (n,), generator=generator, dtype=torch.int32)
     target = torch.randn(n, sizes[-1], generator=generator)
     results = []
-    for function in (bfloat16, layers_of_rounded):
+    for function in (half, layers_of_rounded):
         leaves = [t.clone().requires_grad_() for t in (x[:, :-3], *weights, *biases, packed)]
         layers = len(weights)
         y = function(
@@ -94,8 +100,10 @@ def test_bfloat16_equals_the_reference_with_rounded_products(norm, sizes, n):
         )  # fmt: skip
         (y - 3 * target).square().sum().backward()
         results.append([y.detach(), *[t.grad for t in leaves]])
-    for ours, theirs in zip(*results, strict=True):  # only the kernel rounds gradients between layers, too
-        assert float((ours - theirs).norm()) < 0.01 * float(theirs.norm()) + 1e-6
+    # the kernel rounds gradients between layers too, torch also sums, which turns a ReLU here and there
+    within = 0.01 if half is bfloat16 else 0.03
+    for ours, theirs in zip(*results, strict=True):
+        assert float((ours - theirs).norm()) < within * float(theirs.norm()) + 1e-6
 
 
 def test_shared_inputs_equal_concatenation():
