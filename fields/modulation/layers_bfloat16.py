@@ -1,4 +1,7 @@
-"""The layers of a modulated perceptron with products in bfloat16, in plain torch: for GPUs."""
+"""The layers of a modulated perceptron with products in bfloat16, in torch's matrix products: for GPUs.
+
+As in the CPU's kernel: operands are rounded to bfloat16, sums are float32, and so are norm and modulation.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,29 @@ from torch import Tensor
 from .layers_reference import modulate, normalise
 
 __all__ = ["perceptron"]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b of bfloat16 matrices, summed and returned in float32."""
+    if a.device.type == "cuda":
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return a.float() @ b.float()
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        x, weight = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight.t())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy: Tensor):
+        x, weight = ctx.saved_tensors
+        dy = dy.bfloat16()
+        dx = _product(dy, weight) if ctx.needs_input_grad[0] else None
+        return dx, _product(dy.t(), x) if ctx.needs_input_grad[1] else None
 
 
 def perceptron(
@@ -21,19 +47,17 @@ def perceptron(
     index: Tensor | None = None,
     groups: int = 1,
 ) -> Tensor:
-    """As `layers_reference.perceptron`. Operands of products are rounded to bfloat16, and so are the sums of hidden layers; norm,
-    modulation and the sums of the last layer are float32."""
+    """As `layers_reference.perceptron`, differentiable once."""
     if shared is not None:
         x = torch.cat([x, shared[index.long()]], dim=1)
     for number, weight in enumerate(weights):
-        bias = None if biases is None else biases[number]
-        x, weight = x.bfloat16(), weight.bfloat16()
+        x = _Linear.apply(x, weight)
+        if biases is not None:
+            x = x + biases[number]
         if number == len(weights) - 1:
-            return torch.nn.functional.linear(x.float(), weight.float(), bias)
-        x = torch.nn.functional.linear(x, weight, None if bias is None else bias.bfloat16())
+            break
+        x = normalise(x, norm)
         row = rows[number] if packed is not None else -1
-        if norm != "none" or row >= 0:
-            x = normalise(x.float(), norm)
         if row >= 0:
             x = modulate(x, packed[:, row : row + 2 * groups], groups)
         x = torch.relu(x)
