@@ -24,7 +24,7 @@ from ...render.volume.stepping import Stepping
 from .checkpoint import prefixed, restore_generator, select
 from .corrections import FrameCorrections
 from .field_scene import FieldScene
-from .methods import ParameterGroup, radiance_groups, read_settings
+from .methods import ParameterGroup, psnr_of, radiance_groups, read_settings
 from .pixels import PixelBatch, Pixels
 
 __all__ = ["HashGridMethod", "HashGridSettings"]
@@ -212,9 +212,9 @@ class HashGridMethod:
             loss = loss - options.opacity_entropy * (opacity * opacity.log()).mean()
         loss = loss + self.corrections.penalty()
         self._follow(count, len(samples), marched)
-        error = float(difference.detach().square().mean())
+        error = difference.detach().square().mean()
         return loss, {
-            "psnr": -10 * math.log10(max(error, 1e-12)),
+            "psnr": psnr_of(error),
             "rays": count,
             "samples": len(samples),
             "marched": marched,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from fieldstone.core.errors import UserError
 from ...fields.image import ImageField
 from ...fields.quantisation import check_bits, straight_through
 from .checkpoint import prefixed, restore_generator, select
-from .methods import ParameterGroup, read_settings
+from .methods import ParameterGroup, psnr_of, read_settings
 
 __all__ = ["PROTOCOLS", "ImageMethod", "ImageSettings", "trained_pixels"]
 
@@ -116,7 +115,7 @@ class ImageMethod:
         places, target = batch
         error = (self.field(places) - target).square().mean()
         return 0.5 * error, {
-            "psnr": -10 * math.log10(max(float(error.detach()), 1e-12)),
+            "psnr": psnr_of(error),
             "rays": len(places),
             "samples": len(places),
         }
@@ -134,11 +133,11 @@ class ImageMethod:
 
         return ImageScene(self.field, self.picture, self.device)
 
-    def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What is quantised (weights and grids), and what is kept exact (biases)."""
+    def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """What is quantised (weights and grids), what is kept exact (nothing), and what is quantised finely (biases)."""
         learned = dict(self.field.named_parameters())
-        exact = {name: value for name, value in learned.items() if ".biases." in name}
-        return {name: value for name, value in learned.items() if name not in exact}, exact
+        biases = {name: value for name, value in learned.items() if ".biases." in name}
+        return {name: value for name, value in learned.items() if name not in biases}, {}, biases
 
     def unpacked(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state for `load_state` from the tensors of a packed file."""

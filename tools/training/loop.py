@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch import Tensor
 
 from fieldstone.core.backends import chosen
 from fieldstone.core.errors import UserError
@@ -167,14 +168,14 @@ class _Sitting:
         position = self.position
         self.method.before_step(position.step, share)
         loss, stats = self.method.loss(self.method.batch(position.step))
-        value = float(loss.detach())
+        loss.backward()
+        value, stats, finite = self._read(loss, stats)
         if not math.isfinite(value):
             raise UserError(
                 f"{self.run.folder}: the loss is {value} at step {position.step}; the last checkpoint stays; "
                 "train again with a lower learning rate (--set), or --precision float32"
             )
-        loss.backward()
-        if self._gradients_finite():
+        if finite:
             factor = getattr(self.method, "learning_rate_factor", learning_rate_factor)
             self.optimiser.step(factor(share, position.step))
             self.skipped_in_a_row = 0
@@ -193,14 +194,22 @@ class _Sitting:
         position.samples += int(stats.get("samples", 0))
         position.window_steps += 1
         for name, number in {"loss": value, **stats}.items():
-            position.window[name] = position.window.get(name, 0.0) + float(number)
+            position.window[name] = position.window.get(name, 0.0) + number
 
-    def _gradients_finite(self) -> bool:
+    def _read(
+        self, loss: Tensor, stats: Mapping[str, float | Tensor]
+    ) -> tuple[float, dict[str, float], bool]:
+        """The loss and the statistics as numbers, and whether all gradients are finite: one wait for the device, not one each."""
         # a sum is not finite when an entry is not. Tables are not read for it, that would cost as much as their update: what
         # reaches a table has come through the heads, and shows in their gradients
         groups = [group for group in self.groups if not group.sparse] or self.groups
         sums = [p.grad.sum() for group in groups for p in group.parameters if p.grad is not None]
-        return not sums or bool(torch.isfinite(torch.stack([s.float() for s in sums])).all())
+        told = {name: number for name, number in stats.items() if isinstance(number, Tensor)}
+        waiting = [loss.detach(), *told.values(), *sums]
+        value, *read = torch.stack([number.detach().float() for number in waiting]).tolist()
+        numbers = {name: float(number) for name, number in stats.items() if name not in told}
+        numbers |= dict(zip(told, read, strict=False))
+        return value, numbers, all(math.isfinite(number) for number in read[len(told) :])
 
     def _report(self, share: float) -> None:
         """Shows the step, and logs a line at every `log_every`-th and at the last one."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from fieldstone.core.errors import UserError
@@ -18,6 +19,7 @@ __all__ = [
     "SceneModel",
     "method_class",
     "optimiser_groups",
+    "psnr_of",
     "radiance_groups",
     "read_settings",
 ]
@@ -69,7 +71,7 @@ class Method(Protocol):
     attribute of that name holds all settings, defaults filled in, as plain data. An unknown key is a
     `UserError`. The constructor leaves `capture.images` alone (only `batch` reads them), so that a run can be
     rendered where its photos are not. A method may have a schedule of its own,
-    `learning_rate_factor(progress, step)`, and `devices`, the torch device types it runs on; without it, the CPU and CUDA.
+    `learning_rate_factor(progress, step)`; statistics beside the loss may be tensors, which are read all at once; and `devices`, the torch device types it runs on; without it, the CPU and CUDA.
     """
 
     name: str
@@ -82,13 +84,18 @@ class Method(Protocol):
 
     def batch(self, step: int) -> object: ...
 
-    def loss(self, batch: object) -> tuple[Tensor, Mapping[str, float]]: ...
+    def loss(self, batch: object) -> tuple[Tensor, Mapping[str, float | Tensor]]: ...
 
     def state(self) -> dict[str, Tensor]: ...
 
     def load_state(self, state: dict[str, Tensor]) -> None: ...
 
     def scene(self) -> SceneModel: ...
+
+
+def psnr_of(error: Tensor) -> Tensor:
+    """PSNR in dB of a mean squared error (0-dimensional), on its device; 120 at most."""
+    return -10 * torch.log10(error.detach().clamp(min=1e-12))
 
 
 def method_class(name: str) -> type:

@@ -13,7 +13,7 @@ from fieldstone.core.errors import UserError
 from ...fields.quantisation import check_bits, straight_through
 from ...fields.video import FrameGenerator, generator_shape
 from ..video.similarity import frame_similarity
-from .methods import ParameterGroup, read_settings
+from .methods import ParameterGroup, psnr_of, read_settings
 
 __all__ = ["LOSSES", "VIDEO_MODELS", "VideoMethod", "VideoSettings"]
 
@@ -149,10 +149,10 @@ class VideoMethod:
         loss = self._distance(frames, target)
         if own is not frames:
             loss = loss + _OWN_WEIGHT * self._distance(own, target)
-        error = float((frames.detach() - target).square().mean())
+        error = (frames.detach() - target).square().mean()
         pixels = target[:, 0].numel()
         return loss, {
-            "psnr": -10 * math.log10(max(error, 1e-12)),
+            "psnr": psnr_of(error),
             "rays": pixels,
             "samples": pixels,
         }
