@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fieldstone.core.backends import Backend, Backends
+from fieldstone.core.backends import Backend, Backends, missing_module
 from fieldstone.core.memory import zeros_in_large_pages
 
 __all__ = ["ADAM", "MOST_COUNTED", "AdamState", "GridAdam", "bias_corrections"]
 
 ADAM = Backends("adam")
+ADAM.add(Backend("cuda", "fieldstone.fields.optim.adam_cuda", ("cuda",), missing_module("triton")))
 ADAM.add(Backend("cpu", "fieldstone.fields.optim.adam_cpu", ("cpu",)))
 ADAM.add(Backend("reference", "fieldstone.fields.optim.adam_reference", ("cpu", "cuda")))
 ADAM.add(Backend("foreach", "fieldstone.fields.optim.adam_foreach", ("cpu", "cuda")))
@@ -72,7 +73,7 @@ class GridAdam:
                 raise ValueError(f"parameter group {group.get('name', number)!r} is empty")
         self.betas, self.eps = betas, eps
         self._backend = backend
-        self._corrections = bias_corrections(betas)
+        self._corrections = {torch.device("cpu"): bias_corrections(betas)}
         self._dense_steps: dict[int, int] = {}
         """Of parameters of dense groups on a GPU, by position: updates they have had. Their counts are not read for it in every step."""
         self._states = [
@@ -109,7 +110,7 @@ class GridAdam:
                     eps=self.eps,
                     weight_decay=group["weight_decay"],
                     sparse=group["sparse"],
-                    corrections=self._corrections,
+                    corrections=self._corrections_on(parameter.device),
                 )
             for steps, members in together.items():
                 ADAM.load("foreach", members[0][0].device.type).update(
@@ -121,7 +122,7 @@ class GridAdam:
                     betas=self.betas,
                     eps=self.eps,
                     weight_decay=group["weight_decay"],
-                    corrections=self._corrections,
+                    corrections=self._corrections_on(parameter.device),
                 )
 
     def _in_one_launch(self, group: dict, parameter: Tensor) -> bool:
@@ -135,6 +136,11 @@ class GridAdam:
             self._dense_steps[number] = int(count.flatten()[0]) if count.numel() else 0
         self._dense_steps[number] += 1
         return self._dense_steps[number]
+
+    def _corrections_on(self, device: torch.device) -> Tensor:
+        if device not in self._corrections:
+            self._corrections[device] = self._corrections[torch.device("cpu")].to(device)
+        return self._corrections[device]
 
     def zero_grad(self) -> None:
         """Sets every gradient to zero without an update (a step that is skipped)."""

@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fieldstone.core.backends import Backend, Backends
+from fieldstone.core.backends import Backend, Backends, missing_module
 
 __all__ = ["COMPOSITING", "Composite", "composite", "transmittance"]
 
 COMPOSITING = Backends("compositing")
 COMPOSITING.add(Backend("cpu", "fieldstone.render.volume.compositing_cpu", ("cpu",)))
+COMPOSITING.add(
+    Backend("cuda", "fieldstone.render.volume.compositing_cuda", ("cuda",), missing_module("triton"))
+)
 COMPOSITING.add(Backend("reference", "fieldstone.render.volume.compositing_reference", ("cpu", "cuda")))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fieldstone.core.backends import Backend, Backends
+from fieldstone.core.backends import Backend, Backends, missing_module
 
 from .occupancy import OccupancyGrid
 from .stepping import Stepping
@@ -16,6 +16,7 @@ __all__ = ["MARCHING", "Samples", "march"]
 
 MARCHING = Backends("ray marching")
 MARCHING.add(Backend("cpu", "fieldstone.render.volume.marching_cpu", ("cpu",)))
+MARCHING.add(Backend("cuda", "fieldstone.render.volume.marching_cuda", ("cuda",), missing_module("triton")))
 MARCHING.add(Backend("reference", "fieldstone.render.volume.marching_reference", ("cpu", "cuda")))
 
 

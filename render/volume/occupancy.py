@@ -40,6 +40,7 @@ class OccupancyGrid:
         self.cells = torch.ones(shape, dtype=torch.bool, device=device)
         """Occupied or not."""
         self._skips: np.ndarray | None = None
+        self._skip_table: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -84,7 +85,10 @@ class OccupancyGrid:
         total = float(self.values.clamp(min=0).sum(dtype=torch.float64))
         mean = total / max(1, int((self.values >= 0).sum()))
         torch.gt(self.values, min(self.threshold, mean), out=self.cells)
-        self._skips = None
+        self._changed()
+
+    def _changed(self) -> None:
+        self._skips = self._skip_table = None
 
     def skips(self) -> np.ndarray:
         """(cascades, r, r, r) uint8 for marching on the CPU, see `occupancy_cpu.skips`; made when first asked for after a change."""
@@ -93,6 +97,14 @@ class OccupancyGrid:
 
             self._skips = skips(self.cells.numpy())
         return self._skips
+
+    def skip_table(self) -> Tensor:
+        """The same as a tensor on the device, for marching on GPUs; see `occupancy_skips.skips`."""
+        if self._skip_table is None:
+            from .occupancy_skips import skips
+
+            self._skip_table = skips(self.cells)
+        return self._skip_table
 
     def cell_positions(
         self,
@@ -150,7 +162,7 @@ class OccupancyGrid:
                 closed = closed.repeat_interleave(group, dim=axis)
             self.values[cascade][closed] = -1.0
         self.cells &= self.values >= 0
-        self._skips = None
+        self._changed()
         return float((self.values >= 0).float().mean())
 
     def share_occupied(self) -> float:
@@ -162,4 +174,4 @@ class OccupancyGrid:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         self.values.copy_(tensors["values"])
         self.cells.copy_(tensors["cells"].bool())
-        self._skips = None
+        self._changed()
