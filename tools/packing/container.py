@@ -6,10 +6,12 @@
            8 .. 15   length of the file
           16 .. 19   length of the header
           20 .. 35   BLAKE2b-128 of everything from byte 36, and of bytes 4 to 19
-          36 ..      header (zlib, JSON): {"record": {...}, "tensors": [{"name", "shape", "kind", "bytes", ...}]}
+          36 ..      header (JSON): {"record": {...}, "tensors": [{"name", "shape", "kind", "bytes", ...}]}, deflated with `words.WORDS`
+                     known to both sides (version 1: zlib without them)
                      then the tensors' bytes, in the header's order
 
-Kinds: "symbols" (quantised, entropy coded, with its step), "plain" (zlib of little-endian values, "dtype" says which), "bits"
+Kinds: "coded" (quantised, entropy coded, "step" is [m, e] for m 2^e), "symbols" (the same of version 1: with a table of
+counts, and the step as a number), "plain" (zlib of little-endian values, "dtype" says which), "bits"
 (bool, eight to a byte, zlib) and "raw" (little-endian values as they are). The same content gives the same bytes.
 """
 
@@ -31,13 +33,16 @@ from fieldstone.core.errors import UserError
 
 from ...fields.quantisation import dequantise, quantise
 from . import entropy
+from .words import WORDS
 
-__all__ = ["EXACT", "MAGIC", "VERSION", "from_bytes", "is_packed", "to_bytes"]
+__all__ = ["EXACT", "FINE", "MAGIC", "VERSION", "from_bytes", "is_packed", "to_bytes"]
 
 MAGIC = b"FSPK"
-VERSION = 1
+VERSION = 2
 EXACT = 32
 """The `bits` of a file that keeps every float as it is."""
+FINE = 9
+"""Least bits of tensors that are few and matter: a quantised tensor keeps its values when it is quantised again up to this."""
 
 _FIXED = struct.Struct("<HHQI")
 _START = len(MAGIC) + _FIXED.size + 16
@@ -60,15 +65,18 @@ def to_bytes(
     quantised: dict[str, Tensor],  # float tensors that may be quantised
     exact: dict[str, Tensor],  # tensors to keep as they are
     bits: int,  # 2 to 16, or EXACT
+    fine: dict[str, Tensor] | None = None,  # float tensors that are quantised to at least `FINE` bits
 ) -> bytes:
     """One packed file."""
     entries, parts = [], []
-    for name, tensor in quantised.items():
-        if bits == EXACT or tensor.numel() == 0:
+    wanted = [(name, tensor, bits) for name, tensor in quantised.items()]
+    wanted += [(name, tensor, max(bits, FINE)) for name, tensor in (fine or {}).items()]
+    for name, tensor, width in wanted:
+        if width == EXACT or tensor.numel() == 0:
             entry, data = _plain(tensor, "raw")
         else:
-            symbols, step = quantise(tensor, bits)
-            entry, data = {"kind": "symbols", "step": step}, entropy.encode(symbols.numpy())
+            symbols, step = quantise(tensor, width)
+            entry, data = {"kind": "coded", "step": _parts(step)}, entropy.encode(symbols.numpy())
         entries.append({"name": name, "shape": list(tensor.shape), **entry, "bytes": len(data)})
         parts.append(data)
     for name, tensor in exact.items():
@@ -78,7 +86,8 @@ def to_bytes(
     text = json.dumps(
         {"record": record, "tensors": entries}, allow_nan=False, sort_keys=True, separators=(",", ":")
     )
-    header = zlib.compress(text.encode("utf-8"), 9)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zdict=WORDS)
+    header = deflate.compress(text.encode("utf-8")) + deflate.flush()
     body = header + b"".join(parts)
     fixed = _FIXED.pack(VERSION, 0, _START + len(body), len(header))
     return MAGIC + fixed + _checksum(fixed, body) + body
@@ -104,7 +113,8 @@ def from_bytes(data: bytes, where: str) -> tuple[dict, dict[str, Tensor]]:
     if version < 1 or len(data) != length or _checksum(fixed, body) != data[_START - 16 : _START]:
         raise UserError(f"{where}: damaged: its checksum does not match; copy it again")
     try:
-        text = zlib.decompressobj().decompress(body[:header_length], _MOST_HEADER)
+        inflate = zlib.decompressobj(-15, zdict=WORDS) if version > 1 else zlib.decompressobj()
+        text = inflate.decompress(body[:header_length], _MOST_HEADER)
         header = json.loads(text)
         tensors, at = {}, header_length
         for entry in header["tensors"]:
@@ -114,12 +124,25 @@ def from_bytes(data: bytes, where: str) -> tuple[dict, dict[str, Tensor]]:
             tensors[str(entry["name"])] = _tensor(entry, body[at : at + size], where)
             at += size
         return dict(header["record"]), tensors
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{where}: damaged: its header cannot be read ({error!r})") from error
 
 
 def _checksum(fixed: bytes, body: bytes) -> bytes:
     return hashlib.blake2b(fixed + body, digest_size=16).digest()
+
+
+def _parts(step: float) -> list[int]:
+    """[m, e] with step = m 2^e, m odd or 0: a step has few binary digits and many decimal ones."""
+    mantissa, exponent = math.frexp(step)
+    whole, exponent = int(mantissa * (1 << 53)), exponent - 53
+    while whole and whole % 2 == 0:
+        whole, exponent = whole // 2, exponent + 1
+    return [whole, exponent if whole else 0]
+
+
+def _whole(mantissa: int, exponent: int) -> float:
+    return math.ldexp(int(mantissa), int(exponent))
 
 
 def _plain(tensor: Tensor, kind: str) -> tuple[dict, bytes]:
@@ -139,11 +162,12 @@ def _tensor(entry: dict, data: bytes, where: str) -> Tensor:
     if any(side < 0 for side in shape) or count > _MOST_VALUES:
         raise ValueError(f"tensor {entry['name']} claims the shape {shape}")
     kind = entry["kind"]
-    if kind == "symbols":
-        step = float(entry["step"])
+    if kind in ("coded", "symbols"):
+        step = _whole(*entry["step"]) if kind == "coded" else float(entry["step"])
         if not math.isfinite(step):
             raise ValueError(f"tensor {entry['name']} has the step {step}")
-        symbols = torch.from_numpy(entropy.decode(data, count, where))
+        decode = entropy.decode if kind == "coded" else entropy.decode_counted
+        symbols = torch.from_numpy(decode(data, count, where))
         return dequantise(symbols, step).view(shape)
     if kind == "bits":
         inflated = zlib.decompressobj().decompress(data, (count + 7) // 8 + 1)

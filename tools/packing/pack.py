@@ -1,6 +1,7 @@
 """Runs into packed files and back.
 
-A method that can be packed offers `packing()`, which names the tensors of its state that are quantised and those that are kept,
+A method that can be packed offers `packing()`, which names the tensors of its state that are quantised and those that are kept (and,
+third, if it likes, those that are quantised finely: few numbers that matter),
 and `unpacked(tensors)`, which makes a state of them that `load_state` takes. Optimiser and random generators are left out: an
 unpacked run renders, evaluates and exports, and is not trained on.
 """
@@ -34,7 +35,7 @@ def packed_bytes(run: Run, bits: int, beside: Path | None = None) -> bytes:
     method = run.method()
     if not hasattr(method, "packing"):
         raise UserError(f"{run.folder}: method {run.config['method']} cannot be packed")
-    quantised, exact = method.packing()
+    quantised, exact, *fine = method.packing()
     config = {key: run.config[key] for key in _KEPT if key in run.config}
     config["device"] = "cpu"
     if beside is not None:
@@ -50,13 +51,14 @@ def packed_bytes(run: Run, bits: int, beside: Path | None = None) -> bytes:
         quantised,
         exact,
         bits,
+        *fine,
     )
 
 
 def pack(run: Run | str | os.PathLike, out: str | os.PathLike, *, bits: int = 8) -> int:
     """Writes `run` as one packed file and returns its size in bytes. Raises `UserError`.
 
-    bits: 2 to 16, of weights and grids; biases and what else is small stay exact. 32 keeps everything exact.
+    bits: 2 to 16, of weights and grids; what else is small stays exact (biases of images have 9 bits or more). 32 keeps everything exact.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     out = Path(out)
