@@ -1,12 +1,15 @@
 """Photographs in few bytes: packed image fields against JPEG and WebP at equal bytes.
 
-    python -m benchmarks.kodak [--images kodim07 ...] [--scale 0.5] [--budgets 7000 10000 18000] [--steps 1000] [--batch 4096]
+    python -m benchmarks.kodak [--images kodim07 ...] [--scale 0.5] [--budgets 7000 10000 18000] [--steps 10000] [--batch 16384]
+    python -m benchmarks.kodak --device cuda --workers 12 --train-only --runs FOLDER       (where the GPU is)
+    python -m benchmarks.kodak --device cuda --runs FOLDER                                 (anywhere else, with that folder)
 
-Photographs of ../shared/data/kodak, scaled down by area. Each model (cam, the same perceptron without modulation and norm, hash grid) is sized to each budget
-of parameters, trained for the same number of steps of the same number of pixels, and packed (`fieldstone pack`); cam and fourier train the last part through 6
-bits. A size is that of the file on disk. JPEG (optimised, at 4:2:0 and 4:4:4, the better of both) and WebP (method 6) are Pillow's, at all their
-qualities; their PSNR at a model's bytes is interpolated over the logarithm of the size. PSNR in dB over all sRGB values. The result file grows model by
-model, and what it has of the same steps, batch and size is not trained again.
+Photographs of ../shared/data/kodak (or `--data`), scaled down by area. Each model (cam, the same perceptron without modulation and norm, hash grid) is sized
+to each budget of parameters, trained for the same number of steps of the same number of pixels, and packed (`fieldstone pack`); cam and fourier train the last part
+through 6 bits. Training may be done on a GPU, several models at a time; packing and what is measured are the CPU's, from the packed files. A size is that of the
+file on disk. JPEG (optimised, at 4:2:0 and 4:4:4, the better of both) and WebP (method 6) are Pillow's, at all their qualities; their PSNR at a model's bytes
+is interpolated over the logarithm of the size. PSNR in dB over all sRGB values. The result file grows model by model, and what it has of the same steps,
+batch and size is not trained again.
 """
 
 from __future__ import annotations
@@ -15,8 +18,12 @@ import argparse
 import io
 import itertools
 import json
+import multiprocessing
+import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,42 +69,104 @@ def at_bytes(points: list[tuple[int, float]], size: int) -> float | None:
     return float(np.interp(np.log(size), np.log(sizes), values))
 
 
-def field(file: Path, model: str, budget: int, steps: int, batch: int, folder: Path) -> dict[str, object]:
-    """One model trained on one picture, as it is and packed."""
-    from fieldstone.tools.images.evaluation import evaluate_image
-    from fieldstone.tools.images.start import start_image
-    from fieldstone.tools.packing.pack import open_run, pack
+@dataclass(frozen=True)
+class Job:
+    """One model of one picture."""
 
-    settings = {"model": model, "parameters": budget, "batch": batch}
-    if model != "hash-grid":
-        settings["bits"] = 6
-    began = time.process_time()
-    run, _ = start_image(file, folder / "run", steps=steps, settings=settings, device="cpu", quiet=True)
-    seconds = time.process_time() - began
-    exact = evaluate_image(run)
-    entry: dict[str, object] = {
-        "parameters": exact["parameters"],
-        "psnr_unquantised": round(exact["psnr"], 3),
-        "cpu_seconds": round(seconds, 1),
-        "packed": {},
-    }
-    for bits in BITS:
-        packed = folder / f"{bits}.fsp"
-        size = pack(run, packed, bits=bits)
-        entry["packed"][str(bits)] = {
-            "bytes": size,
-            "psnr": round(evaluate_image(open_run(packed), data=file)["psnr"], 3),
-        }
-    return entry
+    image: str
+    model: str
+    budget: int
+    steps: int
+    batch: int
+    scale: float
+    device: str
+
+    def folder(self, runs: Path) -> Path:
+        return runs / f"{self.image}-{self.model}-{self.budget}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        through = {} if self.model == "hash-grid" else {"bits": 6}
+        return {"model": self.model, "parameters": self.budget, "batch": self.batch, **through}
 
 
-def picture_result(path: Path, arguments: argparse.Namespace, results: dict[str, dict]) -> None:
-    """One photograph, written into `results` and to the result file after each model."""
+def reduced(file: Path, scale: float):
+    """The photograph in the size that is learned, a Pillow image."""
     from PIL import Image
 
-    with Image.open(path) as image:
-        small = image.convert("RGB").reduce(round(1 / arguments.scale))
-    picture = np.asarray(small)
+    with Image.open(file) as image:
+        return image.convert("RGB").reduce(round(1 / scale))
+
+
+def trained(job: Job, runs: Path, picture: Path) -> dict[str, object]:
+    """How the model was trained; it is, where `runs` has it not."""
+    import torch
+
+    from fieldstone.tools.images.start import start_image
+
+    folder = job.folder(runs)
+    record = folder / "trained.json"
+    if record.is_file():
+        how = json.loads(record.read_text())
+        if how["job"] != asdict(job):
+            raise SystemExit(
+                f"{folder}: was trained as {how['job']}, not as {asdict(job)}; use another --runs"
+            )
+        return how
+    shutil.rmtree(folder, ignore_errors=True)  # one that was broken off
+    folder.mkdir(parents=True)
+    torch.set_num_threads(1)
+    wall, cpu = time.perf_counter(), time.process_time()
+    start_image(
+        picture, folder / "run", steps=job.steps, settings=job.settings, device=job.device, quiet=True
+    )
+    how = {
+        "job": asdict(job),
+        "device": torch.cuda.get_device_name() if job.device == "cuda" else "one CPU thread",
+        "torch": torch.__version__,
+        "seconds": round(time.perf_counter() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+    record.write_text(json.dumps(how))
+    return how
+
+
+def entry(
+    job: Job, runs: Path, picture: Path, codecs: dict[str, list[tuple[int, float]]]
+) -> dict[str, object]:
+    """A trained model as it is and packed, beside the codecs at the same bytes."""
+    from fieldstone.tools.images.evaluation import evaluate_image
+    from fieldstone.tools.packing.pack import open_run, pack
+    from fieldstone.tools.training.run import Run
+
+    how = trained(job, runs, picture)
+    folder = job.folder(runs)
+    run = Run.open(folder / "run")
+    exact = evaluate_image(run, data=picture)
+    packed = {}
+    for bits in BITS:
+        file = folder / f"{bits}.fsp"
+        size = pack(run, file, bits=bits)
+        packed[str(bits)] = {
+            "bytes": size,
+            "psnr": round(evaluate_image(open_run(file), data=picture)["psnr"], 3),
+        }
+        for codec, points in codecs.items():
+            beside = at_bytes(points, size)
+            packed[str(bits)][codec] = None if beside is None else round(beside, 3)
+    return {
+        "parameters": exact["parameters"],
+        "psnr_unquantised": round(exact["psnr"], 3),
+        **{key: how[key] for key in ("device", "torch", "seconds", "cpu_seconds")},
+        "packed": packed,
+    }
+
+
+def measure(
+    image: str, file: Path, runs: Path, arguments: argparse.Namespace, results: dict[str, dict]
+) -> None:
+    """All models of one photograph, written into `results` and to the result file one by one."""
+    picture = np.asarray(reduced(file, arguments.scale))
     how = {
         "width": picture.shape[1],
         "height": picture.shape[0],
@@ -105,50 +174,69 @@ def picture_result(path: Path, arguments: argparse.Namespace, results: dict[str,
         "batch": arguments.batch,
     }
     codecs = {name.lower(): curve(picture, name) for name in ("JPEG", "WEBP")}
-    before = results.get(path.stem, {})
+    before = results.get(image, {})
     models = before["models"] if all(before.get(key) == value for key, value in how.items()) else {}
     curves = {name: [[size, round(value, 3)] for size, value in points] for name, points in codecs.items()}
-    results[path.stem] = {**how, "codecs": curves, "models": models}
-    with tempfile.TemporaryDirectory() as temporary:
-        file = Path(temporary) / path.name
-        small.save(file)
-        for budget, model in itertools.product(arguments.budgets, MODELS):
-            if str(budget) in models.get(model, {}):
-                continue
-            folder = Path(temporary) / f"{model}-{budget}"
-            folder.mkdir()
-            entry = field(file, model, budget, arguments.steps, arguments.batch, folder)
-            for packed in entry["packed"].values():
-                for codec, points in codecs.items():
-                    beside = at_bytes(points, packed["bytes"])
-                    packed[codec] = None if beside is None else round(beside, 3)
-            models.setdefault(model, {})[str(budget)] = entry
-            print(path.stem, budget, model, json.dumps(entry), flush=True)
+    results[image] = {**how, "codecs": curves, "models": models}
+    for job in jobs(image, arguments):
+        if str(job.budget) not in models.get(job.model, {}):
+            found = entry(job, runs, runs / f"{image}.png", codecs)
+            models.setdefault(job.model, {})[str(job.budget)] = found
+            print(image, job.budget, job.model, json.dumps(found), flush=True)
             write_result("kodak", results)
+
+
+def jobs(image: str, arguments: argparse.Namespace) -> list[Job]:
+    return [
+        Job(image, model, budget, arguments.steps, arguments.batch, arguments.scale, arguments.device)
+        for budget, model in itertools.product(sorted(arguments.budgets, reverse=True), MODELS)
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", nargs="+", default=["kodim07", "kodim13"])
+    parser.add_argument("--images", nargs="+", default=["kodim07", "kodim13", "kodim04", "kodim22"])
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the photographs")
     parser.add_argument("--scale", type=float, default=0.5)
     parser.add_argument("--budgets", type=int, nargs="+", default=[7_000, 10_000, 18_000])
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=1 << 14)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models are trained")
+    parser.add_argument("--workers", type=int, default=1, help="models trained at a time")
+    parser.add_argument("--runs", type=Path, help="a folder to keep the runs in, and to take them from")
+    parser.add_argument(
+        "--train-only", action="store_true", help="leave the rest to a second call with the same --runs"
+    )
     arguments = parser.parse_args()
-    files = [DATA / f"{name}.png" for name in arguments.images]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise SystemExit(f"{', '.join(missing)}: not in ../shared/data/kodak")
-    path = RESULTS / "kodak.json"
-    results = json.loads(path.read_text())["results"] if path.is_file() else {}
-    for file in files:
-        picture_result(file, arguments, results)
-        rows = [
-            (model, budget, bits, packed["bytes"], packed["psnr"], packed["jpeg"], packed["webp"])
-            for model, sizes in results[file.stem]["models"].items()
-            for budget, entry in sizes.items()
-            for bits, packed in entry["packed"].items()
-        ]
-        print_table(file.stem, ("model", "budget", "bits", "bytes", "PSNR", "JPEG there", "WebP there"), rows)
+    files = {name: arguments.data / f"{name}.png" for name in arguments.images}
+    if missing := [file.name for file in files.values() if not file.is_file()]:
+        raise SystemExit(f"{', '.join(missing)}: not in {arguments.data}")
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = arguments.runs or Path(temporary)
+        runs.mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            if not (runs / f"{name}.png").is_file():
+                reduced(file, arguments.scale).save(runs / f"{name}.png")
+        if arguments.workers > 1 or arguments.train_only:
+            todo = [job for name in files for job in jobs(name, arguments)]
+            with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+                waiting = [pool.submit(trained, job, runs, runs / f"{job.image}.png") for job in todo]
+                for job, done in zip(todo, waiting):
+                    print(job.image, job.budget, job.model, json.dumps(done.result()), flush=True)
+        if arguments.train_only:
+            return
+        path = RESULTS / "kodak.json"
+        results = json.loads(path.read_text())["results"] if path.is_file() else {}
+        for name, file in files.items():
+            measure(name, file, runs, arguments, results)
+            rows = [
+                (model, budget, bits, packed["bytes"], packed["psnr"], packed["jpeg"], packed["webp"])
+                for model, sizes in results[name]["models"].items()
+                for budget, found in sizes.items()
+                for bits, packed in found["packed"].items()
+            ]
+            header = ("model", "budget", "bits", "bytes", "PSNR", "JPEG there", "WebP there")
+            print_table(name, header, rows)
 
 
 if __name__ == "__main__":
