@@ -23,7 +23,7 @@ ADAM.add(Backend("cuda", "fieldstone.fields.optim.adam_cuda", ("cuda",), missing
 ADAM.add(Backend("cpu", "fieldstone.fields.optim.adam_cpu", ("cpu",)))
 ADAM.add(Backend("reference", "fieldstone.fields.optim.adam_reference", ("cpu", "cuda")))
 ADAM.add(Backend("foreach", "fieldstone.fields.optim.adam_foreach", ("cpu", "cuda")))
-"""The dense parameters of a group together; on a GPU it is taken for them, and the reference for sparse ones."""
+"""The dense parameters of a group together; on a GPU it is taken for them, and `cuda` for sparse ones."""
 
 MOST_COUNTED = 32767
 """Updates that an entry's count goes up to."""
@@ -122,7 +122,7 @@ class GridAdam:
                     betas=self.betas,
                     eps=self.eps,
                     weight_decay=group["weight_decay"],
-                    corrections=self._corrections_on(parameter.device),
+                    corrections=self._corrections_on(torch.device("cpu")),
                 )
 
     def _in_one_launch(self, group: dict, parameter: Tensor) -> bool:
