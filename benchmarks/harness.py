@@ -37,6 +37,8 @@ _PACKAGES = (
     "lpips",
     "pycolmap",
     "trimesh",
+    "triton",
+    "tinycudann",
 )
 _CPU_FEATURES = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "amx_bf16", "neon", "asimd", "bf16")
 
@@ -147,12 +149,39 @@ def machine() -> dict[str, object]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": versions,
+        "gpu": _gpu(),
         "load_average_1_min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 
+def _gpu() -> dict[str, object] | None:
+    """Name, memory, caches and software of the GPU a process computes on; None for one that loaded no torch, or has none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    driver = None
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = (
+            subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].strip()
+        )
+    return {
+        "name": card.name,
+        "memory_gb": round(card.total_memory / 1e9, 1),
+        "compute_capability": f"{card.major}.{card.minor}",
+        "multiprocessors": card.multi_processor_count,
+        "l2_mb": round(card.L2_cache_size / 1e6, 1),
+        "driver": driver,
+        "cuda": torch.version.cuda,
+    }
+
+
 def _commit() -> str | None:
-    """The commit measured, with a "+" where the working tree differs from it."""
+    """The commit measured, with a "+" where the working tree differs from it.
+
+    On a machine that has the files but not their history, what the environment variable FIELDSTONE_COMMIT says.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -162,7 +191,7 @@ def _commit() -> str | None:
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("FIELDSTONE_COMMIT")
 
 
 def write_result(
