@@ -16,11 +16,12 @@ from .compositing import Composite, composite, transmittance
 from .marching import Samples, march
 from .occupancy import OccupancyGrid
 from .stepping import Stepping
+from .waves import light_pass
 
 __all__ = ["Colour", "Geometry", "RenderedRays", "VolumeRenderer"]
 
 WAVES = (24, 48, 4096)
-"""Samples of a ray, at most, in each wave of a training step's light pass."""
+"""Samples of a ray, at most, in each wave of a training step's light pass on the CPU; for GPUs see `waves`."""
 
 Geometry = Callable[[Tensor], tuple[Tensor, Tensor]]
 Colour = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -108,6 +109,8 @@ class VolumeRenderer:
         In waves: most rays end in the first ones, and what lies behind their surface is never looked at.
         """
         rays, device = len(origins), origins.device
+        if not _picks(device):
+            return self._light_pass_in_place(origins, directions, jitter, look, condition)
         alive = torch.arange(rays, device=device)
         first, light = None, torch.ones(rays, device=device)
         found: list[tuple[Samples, Tensor, Tensor, Tensor | None]] = []
@@ -136,6 +139,27 @@ class VolumeRenderer:
                 break
         return *_merge(found, rays, device), marched
 
+    def _light_pass_in_place(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        jitter: Tensor,
+        look: Callable[..., tuple[Tensor, Tensor | None]],
+        condition: Tensor | None,
+    ) -> tuple[Samples, Tensor | None, int]:
+        """`_light_pass` without picking rays, for devices that are waited for whenever something is counted."""
+
+        def march_on(first: Tensor | None, limit: int) -> Samples:
+            return march(
+                origins, directions, self.occupancy, self.stepping,
+                near=self.near, jitter=jitter, first=first, limit=limit, backend=self.backend,
+            )  # fmt: skip
+
+        return light_pass(
+            march_on, look, condition,
+            early_stop=self.early_stop, minimum_alpha=self.minimum_alpha, backend=self.backend,
+        )  # fmt: skip
+
     @torch.no_grad()
     def render(
         self,
@@ -154,6 +178,9 @@ class VolumeRenderer:
         `minimum_weight` are left out of the colour.
         """
         rays, device = len(origins), origins.device
+        picks = (
+            device.type == "cpu"
+        )  # rays that go on; a GPU is waited for whenever they are counted, and walks all
         out = RenderedRays(
             torch.zeros(rays, 3, device=device),
             torch.zeros(rays, device=device),
@@ -165,7 +192,8 @@ class VolumeRenderer:
         alive = torch.arange(rays, device=device)
         first = torch.full((rays,), -1.0, dtype=torch.float64, device=device)
         while len(alive):
-            o, d = origins[alive].contiguous(), directions[alive].contiguous()
+            o, d = (origins[alive], directions[alive]) if picks else (origins, directions)
+            o, d = o.contiguous(), d.contiguous()
             samples = march(
                 o,
                 d,
@@ -178,8 +206,13 @@ class VolumeRenderer:
             )
             if len(samples):
                 self._accumulate(out, light, alive, d, samples, geometry, colour, minimum_weight)
-            going = torch.isfinite(samples.resume) & (light[alive] > self.early_stop)
-            alive, first = alive[going], samples.resume[going]
+            elif not picks:  # a ray that goes on has a sample where it does
+                break
+            if picks:
+                going = torch.isfinite(samples.resume) & (light[alive] > self.early_stop)
+                alive, first = alive[going], samples.resume[going]
+            else:
+                first = torch.where(light > self.early_stop, samples.resume, torch.inf)
             wave = min(2 * wave, 256)  # rays that are left cross much thin matter: fewer, longer waves
         found = out.opacity > 1e-6
         out.distance = torch.where(
@@ -213,8 +246,13 @@ class VolumeRenderer:
         out.opacity.index_add_(0, ray, weights)
         out.distance.index_add_(0, ray, weights * samples.distance)
         half = (reaching >= 0.5) & (reaching * torch.exp(-optical) < 0.5)
-        inside = torch.log(reaching[half] * 2) / density[half].clamp(min=1e-12)
-        out.distance_median[ray[half]] = samples.distance[half] - 0.5 * samples.length[half] + inside
+        if _picks(half.device):
+            inside = torch.log(reaching[half] * 2) / density[half].clamp(min=1e-12)
+            out.distance_median[ray[half]] = samples.distance[half] - 0.5 * samples.length[half] + inside
+        else:  # one sample of a ray at most: the sum is an assignment
+            inside = torch.log(reaching * 2) / density.clamp(min=1e-12)
+            there = samples.distance - 0.5 * samples.length + inside
+            out.distance_median.index_add_(0, ray, torch.where(half, there, 0))
         seen = torch.nonzero(weights > minimum_weight)[:, 0]
         if len(seen) == 0:
             return
@@ -226,6 +264,11 @@ class VolumeRenderer:
                 gradient = torch.autograd.grad(geometry(position)[0].sum(), position)[0]
             normal = -torch.nn.functional.normalize(gradient, dim=1)
             out.normals.index_add_(0, ray[seen], weights[seen, None] * normal)
+
+
+def _picks(device: torch.device) -> bool:
+    """Whether rays that go on are picked out. A GPU walks all of them: it is waited for whenever they are counted."""
+    return device.type == "cpu"
 
 
 def _columns(features: Tensor, index: Tensor) -> Tensor:

@@ -217,6 +217,18 @@ def test_rendering_does_not_depend_on_chunks_or_waves():
         torch.testing.assert_close(joined, getattr(whole, name), rtol=0, atol=2e-4)
 
 
+def test_rendering_without_picking_rays_equals_the_one_that_picks(monkeypatch):
+    renderer = VolumeRenderer(_ball_grid(), Stepping(1 / 512))
+    origins, directions, _ = _rays(200)
+    results = []
+    for picks in (True, False):
+        monkeypatch.setattr("fieldstone.render.volume.renderer._picks", lambda device, picks=picks: picks)
+        results.append(renderer.render(origins, directions, _ball, _position_colour, normals=True))
+    assert float(results[0].opacity.max()) > 0.9
+    for name, value in vars(results[0]).items():
+        torch.testing.assert_close(getattr(results[1], name), value, rtol=1e-6, atol=1e-6)
+
+
 def test_training_composite_equals_rendering_and_reaches_origins():
     grid = _ball_grid()
     renderer = VolumeRenderer(grid, Stepping(1 / 512))
@@ -296,3 +308,24 @@ def test_places_of_waves_agree_with_torch_and_pack_by_ray():
         ray[place], wave[place] = rays, number
     assert torch.equal(ray, ray.sort().values)
     assert all((wave[a:b].diff() >= 0).all() for a, b in zip(starts[:-1].tolist(), starts[1:].tolist()))
+
+
+@pytest.mark.parametrize("way", ["geometry", "look", "condition"])
+def test_light_pass_without_picking_rays_equals_the_one_that_picks(way):
+    renderer = VolumeRenderer(_ball_grid(), Stepping(1 / 512), minimum_alpha=1e-3)
+    origins, directions, jitter = _rays(300)
+    condition = torch.linspace(0.5, 1, 300)[:, None] if way == "condition" else None
+
+    def look(positions, *more):
+        density = _ball(positions)[0] * (more[0][:, 0] if more else 1)
+        return density, None if way == "geometry" else torch.cat([positions, positions.square()], 1)
+
+    arguments = (origins, directions, jitter, look, condition)
+    one, known, marched = renderer._light_pass_in_place(*arguments)
+    other, expected, _ = renderer._light_pass(*arguments)
+    assert 100 < len(one) < marched
+    assert all(torch.equal(getattr(one, name), value) for name, value in vars(other).items())
+    assert (known is None and expected is None) if way == "geometry" else torch.equal(known, expected)
+    assert one.positions.t().is_contiguous()
+    empty = renderer._light_pass_in_place(origins, -directions, jitter, look, condition)
+    assert len(empty[0]) == empty[2] == 0 and empty[0].positions.shape == (0, 3) and not empty[0].starts.any()
