@@ -36,20 +36,19 @@ def _finish(h, hat, count, bias, modulation, row, groups, norm, mean, deviation)
     """h (>= count, BLOCK), the product, becomes the layer's result in place; hat gets what is modulated.
 
     modulation (j, BLOCK), its rows from `row` are gamma - 1, then beta of each of `groups` runs of channels; row -1: none.
-    deviation gets 1 / sqrt(variance + eps) of each sample if `norm`.
+    deviation gets 1 / sqrt(variance + eps) of each sample if `norm`, else ones.
     """
-    for f in range(count):
-        b = bias[f]
-        for i in range(BLOCK):
-            h[f, i] += b
+    for i in range(BLOCK):
+        mean[i] = np.float32(0)
+        deviation[i] = np.float32(0) if norm else np.float32(1)
     if norm:
         share = np.float32(1) / np.float32(count)
-        for i in range(BLOCK):
-            mean[i] = np.float32(0)
-            deviation[i] = np.float32(0)
         for f in range(count):
+            b = bias[f]
             for i in range(BLOCK):
-                mean[i] += h[f, i]
+                value = h[f, i] + b
+                h[f, i] = value
+                mean[i] += value
         for i in range(BLOCK):
             mean[i] *= share
         for f in range(count):
@@ -59,73 +58,80 @@ def _finish(h, hat, count, bias, modulation, row, groups, norm, mean, deviation)
                 deviation[i] += apart * apart
         for i in range(BLOCK):
             deviation[i] = np.float32(1) / np.sqrt(deviation[i] * share + _EPSILON)
-        for f in range(count):
-            for i in range(BLOCK):
-                h[f, i] *= deviation[i]
-    if row >= 0:
-        size = count // groups
-        for group in range(groups):
+    size = count // groups
+    for group in range(groups):
+        if row >= 0:
             gamma, beta = modulation[row + group], modulation[row + groups + group]
             for f in range(group * size, (group + 1) * size):
+                b = np.float32(0) if norm else bias[f]
                 for i in range(BLOCK):
-                    value = h[f, i]
+                    value = (h[f, i] + b) * deviation[i]
                     hat[f, i] = value
                     h[f, i] = max(value + value * gamma[i] + beta[i], np.float32(0))
-    else:
-        for f in range(count):
-            for i in range(BLOCK):
-                value = h[f, i]
-                hat[f, i] = value
-                h[f, i] = max(value, np.float32(0))
+        else:
+            for f in range(group * size, (group + 1) * size):
+                b = np.float32(0) if norm else bias[f]
+                for i in range(BLOCK):
+                    value = (h[f, i] + b) * deviation[i]
+                    hat[f, i] = value
+                    h[f, i] = max(value, np.float32(0))
 
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _finish_backward(
-    d, result, hat, count, dbias, modulation, dmodulation, row, groups, norm, deviation, a, b
+    d, result, hat, count, dbias, modulation, dmodulation, row, groups, norm, deviation, scratch
 ):
     """d (>= count, BLOCK), the gradient of a layer's result, becomes that of its product.
 
-    dbias (count, _LANES) gets sums to be summed along its rows; a and b are scratch of BLOCK floats.
+    dbias (count, _LANES) gets sums to be summed along its rows; scratch is (5, BLOCK).
+    The norm's own sums over channels are those of the modulation times gamma, which all channels of a run share.
     """
-    for f in range(count):
-        for i in range(BLOCK):
-            d[f, i] = d[f, i] if result[f, i] > 0 else np.float32(0)
-    if row >= 0:
-        size = count // groups
-        for group in range(groups):
-            gamma = modulation[row + group]
-            for i in range(BLOCK):
-                a[i] = np.float32(0)
-                b[i] = np.float32(0)
-            # short loops over few arrays: LLVM checks that they lie apart, and gives up on many
-            for f in range(group * size, (group + 1) * size):
-                for i in range(BLOCK):
-                    a[i] += d[f, i] * hat[f, i]
-                for i in range(BLOCK):
-                    b[i] += d[f, i]
-                for i in range(BLOCK):
-                    d[f, i] += d[f, i] * gamma[i]
-            for i in range(BLOCK):
-                dmodulation[row + group, i] = a[i]
-                dmodulation[row + groups + group, i] = b[i]
-    if norm:
-        share = np.float32(1) / np.float32(count)
+    a, b, of_mean, of_size, scale = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    for i in range(BLOCK):
+        of_mean[i] = np.float32(0)
+        of_size[i] = np.float32(0)
+    size = count // groups
+    share = np.float32(1) / np.float32(count)
+    for group in range(groups):
         for i in range(BLOCK):
             a[i] = np.float32(0)
             b[i] = np.float32(0)
-        for f in range(count):
+        # short loops over few arrays: LLVM checks that they lie apart, and gives up on many
+        for f in range(group * size, (group + 1) * size):
             for i in range(BLOCK):
-                a[i] += d[f, i]
+                value = d[f, i] if result[f, i] > 0 else np.float32(0)
+                d[f, i] = value
+                a[i] += value * hat[f, i]
             for i in range(BLOCK):
-                b[i] += d[f, i] * hat[f, i]
+                b[i] += d[f, i]
+        if row >= 0:
+            for i in range(BLOCK):
+                dmodulation[row + group, i] = a[i]
+                dmodulation[row + groups + group, i] = b[i]
+            gamma = modulation[row + group]
+            for i in range(BLOCK):
+                a[i] += a[i] * gamma[i]
+                b[i] += b[i] * gamma[i]
         for i in range(BLOCK):
-            a[i] *= share
-            b[i] *= share
-        for f in range(count):
+            of_size[i] += a[i] * share
+            of_mean[i] += b[i] * share
+    for group in range(groups):
+        if row >= 0:
             for i in range(BLOCK):
-                d[f, i] = d[f, i] - a[i] - hat[f, i] * b[i]
+                scale[i] = np.float32(1) + modulation[row + group, i]
+        else:
             for i in range(BLOCK):
-                d[f, i] *= deviation[i]
+                scale[i] = np.float32(1)
+        if norm:
+            for f in range(group * size, (group + 1) * size):
+                for i in range(BLOCK):
+                    d[f, i] = d[f, i] * scale[i] - of_mean[i] - hat[f, i] * of_size[i]
+                for i in range(BLOCK):
+                    d[f, i] *= deviation[i]
+        elif row >= 0:
+            for f in range(group * size, (group + 1) * size):
+                for i in range(BLOCK):
+                    d[f, i] *= scale[i]
     for f in range(count):  # sums in lanes: a sum along a row waits for itself
         for i in range(_LANES):
             part = np.float32(0)
@@ -204,7 +210,7 @@ def _backward_blocks(
     flow = np.zeros((2, widest, BLOCK), np.float32)
     modulation = np.zeros((packed.shape[0], BLOCK), np.float32)
     dmodulation = np.zeros((packed.shape[0], BLOCK), np.float32)
-    a, b = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    mean, scratch = np.empty(BLOCK, np.float32), np.empty((5, BLOCK), np.float32)
     transposed = np.empty(widest * BLOCK, np.float32)
     first = kept[0, : sizes[0]]
     layer_bytes = widest * BLOCK * 4
@@ -223,7 +229,7 @@ def _backward_blocks(
             )  # fmt: skip
             _finish(
                 kept[layer + 1], hats[layer + 1], counts[layer], biases[bias:], modulation, rows[layer], groups, norm,
-                a, deviations[layer + 1],
+                mean, deviations[layer + 1],
             )  # fmt: skip
             offset += inputs * outputs
             bias += outputs
@@ -255,7 +261,7 @@ def _backward_blocks(
                 bias -= inputs
                 _finish_backward(
                     flow[here], kept[layer], hats[layer], counts[layer - 1], dbiases[bias:], modulation,
-                    dmodulation, rows[layer - 1], groups, norm, deviations[layer], a, b,
+                    dmodulation, rows[layer - 1], groups, norm, deviations[layer], scratch,
                 )  # fmt: skip
         for feature in range(dx.shape[0]):
             for i in range(count):

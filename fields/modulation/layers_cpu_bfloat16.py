@@ -126,7 +126,7 @@ def _backward_blocks(
     result = np.zeros((widest, BLOCK), np.float32)
     modulation = np.zeros((packed.shape[0], BLOCK), np.float32)
     dmodulation = np.zeros((packed.shape[0], BLOCK), np.float32)
-    a, b = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    mean, scratch = np.empty(BLOCK, np.float32), np.empty((5, BLOCK), np.float32)
     transposed = np.empty(widest * BLOCK // 2, np.uint32)
     pairs_step, rows_step = widest // 2 * BLOCK * 4, widest * BLOCK * 2
     shared_row = x.shape[0]
@@ -150,7 +150,7 @@ def _backward_blocks(
                 weight, inputs, outputs, pairs.ctypes.data + layer * pairs_step, result.ctypes.data
             )  # fmt: skip
             _finish(
-                result, hats[layer + 1], counts[layer], biases[bias:], modulation, at[layer], groups, norm, a,
+                result, hats[layer + 1], counts[layer], biases[bias:], modulation, at[layer], groups, norm, mean,
                 deviations[layer + 1],
             )  # fmt: skip
             _narrow(
@@ -187,7 +187,7 @@ def _backward_blocks(
                 bias -= inputs
                 _finish_backward(
                     result, rows[layer], hats[layer], counts[layer - 1], dbiases[bias:], modulation, dmodulation,
-                    at[layer - 1], groups, norm, deviations[layer], a, b,
+                    at[layer - 1], groups, norm, deviations[layer], scratch,
                 )  # fmt: skip
                 _narrow(result.ctypes.data, inputs, flow_pairs.ctypes.data, flow_rows.ctypes.data)
         for feature in range(dx.shape[0]):

@@ -23,96 +23,118 @@ _LARGE = 1 << 16
 """Values from which a grid's gradient is summed in one place."""
 _RUN = 32
 """Nodes in a row that one worker owns."""
+_BLOCK = 64
+"""Points whose corners are found together."""
 
 
-@njit(cache=True)
-def _corners(x, i, resolution, wrap, row, share, part, moves):
-    """Rows and weights of the 2^d corners of point i of x (d, n), the position inside its cell, and what a coordinate moves it by."""
-    count = 1
-    row[0] = 0
-    share[0] = np.float32(1)
+@njit(cache=True, fastmath={"contract"})
+def _corners(x, start, count, resolution, wrap, rows, shares, parts, moves):
+    """Rows and weights (first 2^d rows of _BLOCK) of the corners of points start to start + count of x (d, n), their positions inside their
+    cells, and what a coordinate moves them by (d, _BLOCK). Loops over points without branches, so that they become vector code."""
+    corners = 1
+    below, above = rows[8], rows[9]
+    for i in range(count):
+        rows[0, i] = 0
+        shares[0, i] = np.float32(1)
     for axis in range(x.shape[0]):
-        nodes = resolution[axis]
-        value = x[axis, i]
+        nodes = np.int32(resolution[axis])
+        at, part, move = x[axis, start : start + count], parts[axis], moves[axis]
         if wrap[axis]:
-            position = (value - np.floor(value)) * np.float32(nodes)
-            low = int(position) if position >= 0 and position <= nodes else 0
-            inside = position - np.float32(low)
-            low = low % nodes
-            high = (low + 1) % nodes
-            moves[axis] = np.float32(nodes)
+            for i in range(count):
+                value = at[i]
+                turn = value - np.floor(value)
+                position = turn * np.float32(nodes)
+                position = position if position >= 0 and position <= np.float32(nodes) else np.float32(0)
+                low = np.int32(position)
+                inside = position - np.float32(low)
+                part[i] = inside if turn == turn else turn  # no number stays none
+                move[i] = np.float32(nodes)
+                low = low if low < nodes else np.int32(0)
+                below[i] = low
+                above[i] = low + 1 if low + 1 < nodes else 0
         else:
             last = np.float32(nodes - 1)
-            moves[axis] = last if value >= 0 and value <= 1 else np.float32(0)
-            position = value * last
-            if value > 1:
-                position = last
-            elif value < 0:
-                position = np.float32(0)
-            low = min(int(position), nodes - 2) if position >= 0 else 0
-            inside = position - np.float32(low)
-            high = low + 1
-        part[axis] = inside
-        for corner in range(count):
-            base, weight = row[corner] * nodes, share[corner]
-            row[corner] = base + low
-            row[corner + count] = base + high
-            share[corner] = weight * (np.float32(1) - inside)
-            share[corner + count] = weight * inside
-        count *= 2
+            for i in range(count):
+                value = at[i]
+                held = value if value > 0 else np.float32(0)
+                held = held if held < 1 else np.float32(1)
+                position = held * last
+                low = np.int32(position)
+                low = low if low < nodes - 2 else nodes - 2
+                inside = position - np.float32(low)
+                part[i] = inside if value == value else value
+                move[i] = last if held == value else np.float32(0)
+                below[i] = low
+                above[i] = low + 1
+        for corner in range(corners - 1, -1, -1):
+            row, share = rows[corner], shares[corner]
+            upper_row, upper_share = rows[corner + corners], shares[corner + corners]
+            for i in range(count):
+                base, weight = row[i] * nodes, share[i]
+                upper_row[i] = base + above[i]
+                row[i] = base + below[i]
+                upper_share[i] = weight * part[i]
+                share[i] = weight * (np.float32(1) - part[i])
+        corners *= 2
 
 
 @njit(cache=True, fastmath={"contract"})
 def _forward_range(x, grid, resolution, wrap, y, start, stop):
     dims, width = x.shape[0], grid.shape[1]
-    row, share = np.empty(8, np.int64), np.empty(8, np.float32)
-    part, moves = np.empty(3, np.float32), np.empty(3, np.float32)
+    rows, shares = np.empty((10, _BLOCK), np.int32), np.empty((8, _BLOCK), np.float32)
+    parts, moves = np.empty((3, _BLOCK), np.float32), np.empty((3, _BLOCK), np.float32)
     total = np.empty(width, np.float32)
-    for i in range(start, stop):
-        _corners(x, i, resolution, wrap, row, share, part, moves)
-        for c in range(width):
-            total[c] = share[0] * grid[row[0], c]
-        for corner in range(1, 1 << dims):
-            source, weight = grid[row[corner]], share[corner]
+    for first in range(start, stop, _BLOCK):
+        count = min(_BLOCK, stop - first)
+        _corners(x, first, count, resolution, wrap, rows, shares, parts, moves)
+        for i in range(count):
+            source, weight = grid[rows[0, i]], shares[0, i]
             for c in range(width):
-                total[c] += weight * source[c]
-        for c in range(width):
-            y[c, i] = total[c]
+                total[c] = weight * source[c]
+            for corner in range(1, 1 << dims):
+                source, weight = grid[rows[corner, i]], shares[corner, i]
+                for c in range(width):
+                    total[c] += weight * source[c]
+            for c in range(width):
+                y[c, first + i] = total[c]
 
 
 @njit(cache=True, fastmath={"contract"})
 def _backward_range(x, grid, resolution, wrap, dy, dgrid, dx, start, stop, worker, workers):
     """For points from start to stop and the nodes of `worker`; all nodes if there is one worker."""
     dims, width = x.shape[0], grid.shape[1]
-    row, share = np.empty(8, np.int64), np.empty(8, np.float32)
-    part, moves = np.empty(3, np.float32), np.empty(3, np.float32)
+    rows, shares = np.empty((10, _BLOCK), np.int32), np.empty((8, _BLOCK), np.float32)
+    parts, moves = np.empty((3, _BLOCK), np.float32), np.empty((3, _BLOCK), np.float32)
     gradient = np.empty(width, np.float32)
-    for i in range(start, stop):
-        _corners(x, i, resolution, wrap, row, share, part, moves)
-        for c in range(width):
-            gradient[c] = dy[c, i]
-        for corner in range(1 << dims):
-            if workers == 1 or row[corner] // _RUN % workers == worker:
-                target, weight = dgrid[row[corner]], share[corner]
-                for c in range(width):
-                    target[c] += weight * gradient[c]
-        if dx.shape[0] > 0:
-            for axis in range(dims):
-                dx[axis, i] = np.float32(0)
+    for first in range(start, stop, _BLOCK):
+        count = min(_BLOCK, stop - first)
+        _corners(x, first, count, resolution, wrap, rows, shares, parts, moves)
+        for i in range(count):
+            for c in range(width):
+                gradient[c] = dy[c, first + i]
             for corner in range(1 << dims):
-                source = grid[row[corner]]
-                product = np.float32(0)
-                for c in range(width):
-                    product += gradient[c] * source[c]
+                row = rows[corner, i]
+                if workers == 1 or row // _RUN % workers == worker:
+                    target, weight = dgrid[row], shares[corner, i]
+                    for c in range(width):
+                        target[c] += weight * gradient[c]
+            if dx.shape[0] > 0:
                 for axis in range(dims):
-                    # a corner's weight without this axis' factor; bit `axis` of the corner says which side it is on
-                    weight = np.float32(1)
-                    for other in range(dims):
-                        if other != axis:
-                            upper = corner >> other & 1
-                            weight *= part[other] if upper else np.float32(1) - part[other]
-                    sign = moves[axis] if corner >> axis & 1 else -moves[axis]
-                    dx[axis, i] += sign * weight * product
+                    dx[axis, first + i] = np.float32(0)
+                for corner in range(1 << dims):
+                    source = grid[rows[corner, i]]
+                    product = np.float32(0)
+                    for c in range(width):
+                        product += gradient[c] * source[c]
+                    for axis in range(dims):
+                        # a corner's weight without this axis' factor; bit `axis` of the corner says which side it is on
+                        weight = np.float32(1)
+                        for other in range(dims):
+                            if other != axis:
+                                upper = corner >> other & 1
+                                weight *= parts[other, i] if upper else np.float32(1) - parts[other, i]
+                        sign = moves[axis, i] if corner >> axis & 1 else -moves[axis, i]
+                        dx[axis, first + i] += sign * weight * product
 
 
 # The parallel loops hold nothing but a call: Numba's parallel passes take many seconds over a body of any size.
