@@ -114,7 +114,7 @@ class Deformer:
         distance, index = tree.query(points.detach().cpu().numpy(), k=self.neighbours)
         weight = torch.from_numpy(1 / (distance**2 + 1e-12)).to(points)
         weight = weight / weight.sum(1, keepdim=True)
-        own = (weight[..., None] * self.weights[torch.from_numpy(index)]).sum(1)
+        own = (weight[..., None] * self.weights[torch.from_numpy(index).to(points.device)]).sum(1)
         blend = blended_transforms(own, skinning)
         return (blend[..., :3] @ points[..., None])[..., 0] + blend[..., 3]
 
@@ -143,12 +143,15 @@ class Deformer:
         tree = cKDTree(posed.cpu().numpy())
         distance, index = tree.query(centres.cpu().numpy(), k=self.neighbours, workers=-1)
         close = distance[:, 0] <= reach + 0.87 * width
-        index, rows = torch.from_numpy(index[close]), rows[torch.from_numpy(close)]
+        index = torch.from_numpy(index[close]).to(rows.device)
+        rows = rows[torch.from_numpy(close).to(rows.device)]
         nearest = self.canonical[index[:, :1]]
         foreign = (self.canonical[index] - nearest).norm(dim=-1) > self.apart
         index = torch.where(foreign, index[:, :1], index)
-        cell = torch.full((resolution,) * 3, -1, dtype=torch.int32)
-        cell[rows[:, 0], rows[:, 1], rows[:, 2]] = torch.arange(len(rows), dtype=torch.int32)
+        cell = torch.full((resolution,) * 3, -1, dtype=torch.int32, device=rows.device)
+        cell[rows[:, 0], rows[:, 1], rows[:, 2]] = torch.arange(
+            len(rows), dtype=torch.int32, device=rows.device
+        )
         return PosedSpace(posed, affine, cell, index, low, side)
 
 
@@ -156,9 +159,9 @@ def _cells_near(points: Tensor, low: Tensor, width: float, resolution: int, reac
     """(m, 3) cells whose box around a point's own cell may reach within `reach`."""
     own = torch.unique(((points - low) / width).long(), dim=0)
     steps = int(np.ceil(reach / width)) + 1
-    span = torch.arange(-steps, steps + 1)
+    span = torch.arange(-steps, steps + 1, device=points.device)
     around = torch.cartesian_prod(span, span, span)
-    found = torch.zeros((resolution,) * 3, dtype=torch.bool)
+    found = torch.zeros((resolution,) * 3, dtype=torch.bool, device=points.device)
     for part in own.split(4096):
         cells = (part[:, None] + around).reshape(-1, 3)
         cells = cells[((cells >= 0) & (cells < resolution)).all(1)]

@@ -32,7 +32,7 @@ def _some(points: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     square = (place - p[:, :, None]).square().sum(-1)
     square = torch.where(candidates.amin(-1) >= 0, square, torch.full_like(square, math.inf))
     best = square.flatten(1).argmin(1)
-    rows = torch.arange(len(points))
+    rows = torch.arange(len(points), device=points.device)
     face, kind = best // 4, best % 4
     u, v, w = a - p, b - p, c - p
     lu, lv, lw = u.norm(dim=-1), v.norm(dim=-1), w.norm(dim=-1)
@@ -61,7 +61,7 @@ def _on_edge(p: Tensor, corners: Tensor, edge: int) -> Tensor:
     way = b - a
     share = ((p - a) * way).sum(-1) / way.square().sum(-1).clamp_min(1e-30)
     share = share.clamp(0, 1)
-    result = torch.zeros(*share.shape, 3, dtype=p.dtype)
+    result = p.new_zeros(*share.shape, 3)
     result[..., edge] = 1 - share
     result[..., (edge + 1) % 3] = share
     return result

@@ -82,9 +82,9 @@ class OccupancyGrid:
 
     def mark(self) -> None:
         """Recomputes `cells` from `values`."""
-        total = float(self.values.clamp(min=0).sum(dtype=torch.float64))
-        mean = total / max(1, int((self.values >= 0).sum()))
-        torch.gt(self.values, min(self.threshold, mean), out=self.cells)
+        total = self.values.clamp(min=0).sum(dtype=torch.float64)
+        mean = total / (self.values >= 0).sum().clamp(min=1)  # stays on the device: nobody waits for it
+        torch.gt(self.values, mean.clamp(max=self.threshold), out=self.cells)
         self._changed()
 
     def _changed(self) -> None:
