@@ -180,8 +180,10 @@ def _gpu() -> dict[str, object] | None:
 def _commit() -> str | None:
     """The commit measured, with a "+" where the working tree differs from it.
 
-    On a machine that has the files but not their history, what the environment variable FIELDSTONE_COMMIT says.
+    On a machine that has the files but not their history, the environment variable FIELDSTONE_COMMIT names it.
     """
+    if named := os.environ.get("FIELDSTONE_COMMIT"):
+        return named
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -191,7 +193,7 @@ def _commit() -> str | None:
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("FIELDSTONE_COMMIT")
+        return None
 
 
 def write_result(
