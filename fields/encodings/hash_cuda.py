@@ -1,12 +1,16 @@
 """The hash grid on NVIDIA GPUs, in Triton: points, table and gradients in float32.
 
 One program works on a block of points at one level. Blocks are the fast axis of the launch, so programs in flight share
-one level's rows in the second-level cache (tiny-cuda-nn's order). Within a program the corners of a cell are spread over
-lanes: neighbours along x, mostly adjacent in the table, are fetched by adjacent lanes, and the features of a row together.
+one level's rows in the second-level cache (tiny-cuda-nn's order). A point has two lanes, one for each step along x; the other
+steps are worked off in registers. The rows of x-neighbours are mostly adjacent, so that the pair's loads, and above all its atomic
+additions, are mostly one transaction of the cache. Every tile is laid out by lane, features together, which leaves Triton's
+compiler nothing to exchange but the sum of the pair.
 
 Once differentiable; for second derivatives use the "reference" back end. The table's gradient is summed by atomic
 additions in no fixed order, so its last bits differ from run to run; values and input gradients do not.
 """
+
+# ruff: noqa: RUF005 - Triton has no unpacking in tuples
 
 from __future__ import annotations
 
@@ -22,62 +26,93 @@ from .levels import PRIMES, GridLevels
 
 __all__ = ["encode"]
 
-_TILE = 2048
-"""Values (points x corners x features) a program holds: 16 a lane in four warps of 32."""
+_LANES = 128
+"""Lanes of a program: four warps of 32, 64 points."""
 
 
 @triton.jit
-def _level(level, scale_ptr, entries_ptr, offset_ptr, hashed_ptr):
-    """Scale, rows, rows before it and whether hashed, of one level."""
-    return (
-        tl.load(scale_ptr + level),
-        tl.load(entries_ptr + level).to(tl.uint32),
-        tl.load(offset_ptr + level),
-        tl.load(hashed_ptr + level) != 0,
-    )
+def _axes(x_ptr, point, valid, up, level, scale, factor_ptr, DIMS: tl.constexpr, SMOOTH: tl.constexpr):
+    """Of each axis: term of the row, weight, and derivative of the weight by x, each for the lower and the upper vertex.
 
-
-@triton.jit
-def _axis(x_ptr, point, valid, d, scale, DIMS: tl.constexpr, SMOOTH: tl.constexpr):
-    """Along axis d, each (BLOCK,): cell as an unsigned number, weight of the upper corner, derivative of that by x."""
-    x = tl.load(x_ptr + point * DIMS + d, mask=valid, other=0.0)
-    position = tl.fma(x, scale, 0.5)
-    floor = tl.floor(position)
-    fraction = position - floor
-    weight = fraction
-    slope = tl.full(weight.shape, 1.0, tl.float32) * scale
-    if SMOOTH:
-        weight = fraction * fraction * (3.0 - 2.0 * fraction)
-        slope = slope * 6.0 * fraction * (1.0 - fraction)
-    return floor.to(tl.int32).to(tl.uint32, bitcast=True), weight, slope
-
-
-@triton.jit
-def _corners(
-    x_ptr, point, valid, level, factor_ptr, scale, entries, hashed, DIMS: tl.constexpr, SMOOTH: tl.constexpr
-):
-    """Row in the level, as an unsigned number, and weight of every corner, both (BLOCK, 2^DIMS).
-
-    Bit d of a corner's number is its step along axis d. A level's factors are the primes, or the powers of its resolution.
+    Along the first axis a lane has one vertex, as `up` says: both entries are that one. A level's factors are the
+    primes, or the powers of its resolution.
     """
-    bits = tl.arange(0, 1 << DIMS)[None, :]
-    row = tl.full([point.shape[0], 1 << DIMS], 0, tl.uint32)
-    share = tl.full([point.shape[0], 1 << DIMS], 1.0, tl.float32)
+    axes = ()
     for d in tl.static_range(DIMS):
-        cell, weight, _ = _axis(x_ptr, point, valid, d, scale, DIMS, SMOOTH)
-        up = (bits >> d) & 1
+        position = tl.fma(tl.load(x_ptr + point * DIMS + d, mask=valid, other=0.0), scale, 0.5)
+        floor = tl.floor(position)
+        fraction = position - floor
+        weight = fraction
+        slope = tl.full(weight.shape, 1.0, tl.float32) * scale
+        if SMOOTH:
+            weight = fraction * fraction * (3.0 - 2.0 * fraction)
+            slope = slope * 6.0 * fraction * (1.0 - fraction)
         factor = tl.load(factor_ptr + level * DIMS + d).to(tl.uint32, bitcast=True)
-        term = (cell[:, None] + up.to(tl.uint32)) * factor
-        if hashed:
-            row = row ^ term
+        low = floor.to(tl.int32).to(tl.uint32, bitcast=True) * factor
+        if d == 0:
+            term = tl.where(up, low + factor, low)
+            weight = tl.where(up, weight, 1.0 - weight)
+            slope = tl.where(up, slope, -slope)
+            axes = axes + ((term, term, weight, weight, slope, slope),)
         else:
-            row = row + term
-        share = share * tl.where(up == 1, weight[:, None], 1.0 - weight[:, None])
-    if hashed:  # a hashed level has 2^k rows
-        row = row & (entries - 1)
+            axes = axes + ((low, low + factor, 1.0 - weight, weight, -slope, slope),)
+    return axes
+
+
+@triton.jit
+def _rows(axes, entries, HASHED: tl.constexpr, DIMS: tl.constexpr):
+    """Row within the level of each of the lane's corners; bit d - 1 of a corner's number is its step along axis d."""
+    reciprocal = tl.full([], 0xFFFFFFFF, tl.uint32) // entries
+    rows = ()
+    for corner in tl.static_range(1 << (DIMS - 1)):
+        row = axes[0][0]
+        for d in tl.static_range(1, DIMS):
+            if HASHED:
+                row = row ^ axes[d][(corner >> (d - 1)) & 1]
+            else:
+                row = row + axes[d][(corner >> (d - 1)) & 1]
+        if HASHED:  # a hashed level has 2^k rows
+            row = row & (entries - 1)
+        else:  # modulo, by a quotient that may come out one too small
+            row = row - tl.umulhi(row, reciprocal) * entries
+            row = tl.where(row >= entries, row - entries, row)
+        rows = rows + (row.to(tl.int32, bitcast=True),)
+    return rows
+
+
+@triton.jit
+def _share(axes, corner: tl.constexpr, along: tl.constexpr, DIMS: tl.constexpr):
+    """Weight of a corner, or its derivative by x along an axis; along -1: the weight."""
+    share = axes[0][2 + (2 if along == 0 else 0)]
+    for d in tl.static_range(1, DIMS):
+        share = share * axes[d][2 + ((corner >> (d - 1)) & 1) + (2 if along == d else 0)]
+    return share
+
+
+@triton.jit
+def _cells(
+    x_ptr,
+    n,
+    point,
+    up,
+    scale_ptr,
+    factor_ptr,
+    entries_ptr,
+    offset_ptr,
+    hashed_ptr,
+    DIMS: tl.constexpr,
+    SMOOTH: tl.constexpr,
+):
+    """This program's level, the rows before it, and of each lane the corners' rows and the axes."""
+    level = tl.program_id(1).to(tl.int64)
+    entries = tl.load(entries_ptr + level).to(tl.uint32)
+    scale = tl.load(scale_ptr + level)
+    axes = _axes(x_ptr, point, point < n, up, level, scale, factor_ptr, DIMS, SMOOTH)
+    if tl.load(hashed_ptr + level) != 0:
+        rows = _rows(axes, entries, True, DIMS)
     else:
-        row = row % entries
-    return row, share
+        rows = _rows(axes, entries, False, DIMS)
+    return level, tl.load(offset_ptr + level), rows, axes
 
 
 @triton.jit
@@ -94,18 +129,32 @@ def _value_kernel(
     DIMS: tl.constexpr,
     FEATURES: tl.constexpr,
     SMOOTH: tl.constexpr,
-    BLOCK: tl.constexpr,
+    LANES: tl.constexpr,
 ):
-    level = tl.program_id(1).to(tl.int64)
-    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    valid = point < n
+    first = tl.program_id(0).to(tl.int64) * (LANES // 2)
+    lane = tl.arange(0, LANES)
+    level, offset, rows, axes = _cells(
+        x_ptr,
+        n,
+        first + lane // 2,
+        lane % 2 == 1,
+        scale_ptr,
+        factor_ptr,
+        entries_ptr,
+        offset_ptr,
+        hashed_ptr,
+        DIMS,
+        SMOOTH,
+    )
     feature = tl.arange(0, FEATURES)
-    scale, entries, offset, hashed = _level(level, scale_ptr, entries_ptr, offset_ptr, hashed_ptr)
-    row, share = _corners(x_ptr, point, valid, level, factor_ptr, scale, entries, hashed, DIMS, SMOOTH)
-    start = (offset + row.to(tl.int64)) * FEATURES
-    value = tl.load(table_ptr + start[:, :, None] + feature[None, None, :])
-    y = tl.sum(share[:, :, None] * value, axis=1)
-    tl.store(y_ptr + (level * FEATURES + feature)[None, :] * n + point[:, None], y, mask=valid[:, None])
+    table_ptr += offset * FEATURES
+    y = tl.zeros([LANES, FEATURES], tl.float32)
+    for corner in tl.static_range(1 << (DIMS - 1)):
+        value = tl.load(table_ptr + (rows[corner] * FEATURES)[:, None] + feature[None, :])
+        y += _share(axes, corner, -1, DIMS)[:, None] * value
+    y = tl.sum(tl.reshape(y, [LANES // 2, 2, FEATURES]), axis=1)
+    point = first + tl.arange(0, LANES // 2)
+    tl.store(y_ptr + (level * FEATURES + feature)[None, :] * n + point[:, None], y, mask=(point < n)[:, None])
 
 
 @triton.jit
@@ -122,24 +171,30 @@ def _table_gradient_kernel(
     DIMS: tl.constexpr,
     FEATURES: tl.constexpr,
     SMOOTH: tl.constexpr,
-    BLOCK: tl.constexpr,
+    LANES: tl.constexpr,
 ):
-    level = tl.program_id(1).to(tl.int64)
-    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    valid = point < n
+    lane = tl.arange(0, LANES)
+    point = tl.program_id(0).to(tl.int64) * (LANES // 2) + lane // 2
+    level, offset, rows, axes = _cells(
+        x_ptr,
+        n,
+        point,
+        lane % 2 == 1,
+        scale_ptr,
+        factor_ptr,
+        entries_ptr,
+        offset_ptr,
+        hashed_ptr,
+        DIMS,
+        SMOOTH,
+    )
     feature = tl.arange(0, FEATURES)
-    scale, entries, offset, hashed = _level(level, scale_ptr, entries_ptr, offset_ptr, hashed_ptr)
-    row, share = _corners(x_ptr, point, valid, level, factor_ptr, scale, entries, hashed, DIMS, SMOOTH)
-    start = (offset + row.to(tl.int64)) * FEATURES
-    dy = tl.load(
-        dy_ptr + (level * FEATURES + feature)[None, :] * n + point[:, None], mask=valid[:, None], other=0.0
-    )
-    tl.atomic_add(
-        dtable_ptr + start[:, :, None] + feature[None, None, :],
-        share[:, :, None] * dy[:, None, :],
-        mask=valid[:, None, None],
-        sem="relaxed",
-    )
+    dtable_ptr += offset * FEATURES
+    valid = (point < n)[:, None]
+    dy = tl.load(dy_ptr + (level * FEATURES + feature)[None, :] * n + point[:, None], mask=valid, other=0.0)
+    for corner in tl.static_range(1 << (DIMS - 1)):
+        to = dtable_ptr + (rows[corner] * FEATURES)[:, None] + feature[None, :]
+        tl.atomic_add(to, _share(axes, corner, -1, DIMS)[:, None] * dy, mask=valid, sem="relaxed")
 
 
 @triton.jit
@@ -157,29 +212,39 @@ def _input_gradient_kernel(
     DIMS: tl.constexpr,
     FEATURES: tl.constexpr,
     SMOOTH: tl.constexpr,
-    BLOCK: tl.constexpr,
+    LANES: tl.constexpr,
 ):
-    level = tl.program_id(1).to(tl.int64)
-    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    valid = point < n
-    feature = tl.arange(0, FEATURES)
-    scale, entries, offset, hashed = _level(level, scale_ptr, entries_ptr, offset_ptr, hashed_ptr)
-    row, _ = _corners(x_ptr, point, valid, level, factor_ptr, scale, entries, hashed, DIMS, SMOOTH)
-    start = (offset + row.to(tl.int64)) * FEATURES
-    value = tl.load(table_ptr + start[:, :, None] + feature[None, None, :])
-    dy = tl.load(
-        dy_ptr + (level * FEATURES + feature)[None, :] * n + point[:, None], mask=valid[:, None], other=0.0
+    first = tl.program_id(0).to(tl.int64) * (LANES // 2)
+    lane = tl.arange(0, LANES)
+    point = first + lane // 2
+    level, offset, rows, axes = _cells(
+        x_ptr,
+        n,
+        point,
+        lane % 2 == 1,
+        scale_ptr,
+        factor_ptr,
+        entries_ptr,
+        offset_ptr,
+        hashed_ptr,
+        DIMS,
+        SMOOTH,
     )
-    pull = tl.sum(value * dy[:, None, :], axis=2)  # of each corner on the loss
-    bits = tl.arange(0, 1 << DIMS)[None, :]
+    feature = tl.arange(0, FEATURES)
+    table_ptr += offset * FEATURES
+    valid = (point < n)[:, None]
+    dy = tl.load(dy_ptr + (level * FEATURES + feature)[None, :] * n + point[:, None], mask=valid, other=0.0)
+    pulls = ()  # of each corner on the loss
+    for corner in tl.static_range(1 << (DIMS - 1)):
+        value = tl.load(table_ptr + (rows[corner] * FEATURES)[:, None] + feature[None, :])
+        pulls = pulls + (tl.sum(value * dy, axis=1),)
+    to = first + tl.arange(0, LANES // 2)
     for d in tl.static_range(DIMS):
-        _, _, slope = _axis(x_ptr, point, valid, d, scale, DIMS, SMOOTH)
-        share = tl.where(((bits >> d) & 1) == 1, slope[:, None], -slope[:, None])
-        for other in tl.static_range(DIMS):
-            if other != d:
-                _, weight, _ = _axis(x_ptr, point, valid, other, scale, DIMS, SMOOTH)
-                share = share * tl.where(((bits >> other) & 1) == 1, weight[:, None], 1.0 - weight[:, None])
-        tl.store(dx_ptr + (level * DIMS + d) * n + point, tl.sum(share * pull, axis=1), mask=valid)
+        dx = tl.zeros([LANES], tl.float32)
+        for corner in tl.static_range(1 << (DIMS - 1)):
+            dx += pulls[corner] * _share(axes, corner, d, DIMS)
+        dx = tl.sum(tl.reshape(dx, [LANES // 2, 2]), axis=1)
+        tl.store(dx_ptr + (level * DIMS + d) * n + to, dx, mask=to < n)
 
 
 @lru_cache(maxsize=16)
@@ -199,9 +264,8 @@ def _level_tables(levels: GridLevels, device: torch.device) -> tuple[Tensor, ...
 
 def _launch(kernel, x: Tensor, buffers: tuple[Tensor, ...], levels: GridLevels, interpolation: str) -> None:
     n = x.shape[0]
-    block = max(32, _TILE // (levels.features << levels.dims))
     with torch.cuda.device_of(x):
-        kernel[(triton.cdiv(n, block), levels.levels)](
+        kernel[(triton.cdiv(n, _LANES // 2), levels.levels)](
             x,
             *buffers,
             n,
@@ -209,7 +273,8 @@ def _launch(kernel, x: Tensor, buffers: tuple[Tensor, ...], levels: GridLevels, 
             DIMS=levels.dims,
             FEATURES=levels.features,
             SMOOTH=interpolation == "smoothstep",
-            BLOCK=block,
+            LANES=_LANES,
+            num_warps=_LANES // 32,
             enable_fp_fusion=True,
         )
 

@@ -22,7 +22,7 @@ from triton.compiler import ASTSource, compile
 from fieldstone.fields.encodings import hash_cuda
 
 types = {"n": "i32", "factor_ptr": "*i32", "entries_ptr": "*i32", "offset_ptr": "*i64", "hashed_ptr": "*i32"}
-constants = {"DIMS": 3, "FEATURES": 2, "SMOOTH": True, "BLOCK": 128}
+constants = {"DIMS": 3, "FEATURES": 2, "SMOOTH": True, "LANES": 128}
 for kernel in (hash_cuda._value_kernel, hash_cuda._table_gradient_kernel, hash_cuda._input_gradient_kernel):
     signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in kernel.arg_names}
     source = ASTSource(kernel, signature, constexprs=constants)
