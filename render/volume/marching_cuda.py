@@ -1,8 +1,9 @@
-"""Marching on NVIDIA GPUs, in Triton: one lane walks one ray, twice.
+"""Marching on NVIDIA GPUs, in Triton: one lane walks one ray, and writes down the steps at which it has samples.
 
-The first walk counts the samples of each ray, a cumulative sum says where they go, the second walk writes them. A program is
-one warp, so that it ends with the longest of its 32 rays and no lane waits for other warps. Empty space is left in jumps, from
-a table that says how large a cube round a cell is empty (`occupancy_skips`), as on the CPU.
+If there is room for as many steps of every ray as it may have, one walk does; else the first one counts, and the second goes from the
+first sample of a ray to its last. What a sample is - distance, length, position - is worked out afterwards, packed, one lane a sample.
+A program is one warp, so that it ends with the longest of its 32 rays and no lane waits for other warps. Empty space is left in
+jumps, from a table that says how large a cube round a cell is empty (`occupancy_skips`), as on the CPU.
 
 Steps, distances and cells are worked out in float64 without fused multiply-adds, in the CPU kernel's order: the lattice and the
 cells are the reference's but for the last bit of exp and log. The number of samples is the one thing the host waits for.
@@ -25,7 +26,13 @@ from .stepping import Stepping
 __all__ = ["march"]
 
 _BLOCK = 32
-"""Rays of a program."""
+"""Rays of a program that walks."""
+
+_PACKED = 256
+"""Samples of a program that packs."""
+
+_ROOM = 1 << 23
+"""Steps that are written down at the most, 8 bytes each, before there is a second walk."""
 
 _FAR = 1e300
 """Stands for infinity where an infinity less itself would not be a number."""
@@ -80,39 +87,34 @@ def _exit(place, cell, shift, d):
     return tl.where(d != 0, (border - place) * (1.0 / tl.where(d != 0, d, 1.0)), float("inf"))
 
 
-@triton.jit(do_not_specialize=["rays", "limit", "total"])
-def _march_kernel(
+@triton.jit(do_not_specialize=["rays", "limit"])
+def _walk_kernel(
     origin_ptr,  # (rays, 3)
     direction_ptr,  # (rays, 3)
     skip_ptr,  # (CASCADES, RESOLUTION, RESOLUTION, RESOLUTION) uint8
     jitter_ptr,  # (rays,)
-    first_ptr,  # (rays,) float64
+    first_ptr,  # (rays,) float64; in a second walk the step of each ray's first sample
     constant_ptr,  # (9,) float64 of `_constants`
     rays,
     limit,
-    count_ptr,  # (rays + 1,) int64: the first walk writes the count of ray i to i + 1, the second reads where it begins from i
-    resume_ptr,  # (rays,) float64; this and count are written by the first walk, what follows by the second
-    ray_ptr,  # (total,) int32
-    distance_ptr,  # (total,)
-    length_ptr,  # (total,)
-    position_ptr,  # (3, total)
-    total,
+    start_ptr,  # (rays + 1,) int64; only in a second walk: where samples go, which are as many as it says
+    step_ptr,  # float64: (limit, rays), or the packed steps in a second walk; None: not wanted
+    count_ptr,  # (rays,) int64, written; this and the next two not in a second walk
+    resume_ptr,  # (rays,) float64, written
+    entry_ptr,  # (rays,) float64, written: the step of the first sample, or infinity
     CASCADES: tl.constexpr,
     RESOLUTION: tl.constexpr,
     CONE: tl.constexpr,
-    WRITE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     ray = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     valid = ray < rays
-    ox32 = tl.load(origin_ptr + ray * 3, mask=valid, other=0.0)
-    oy32 = tl.load(origin_ptr + ray * 3 + 1, mask=valid, other=0.0)
-    oz32 = tl.load(origin_ptr + ray * 3 + 2, mask=valid, other=0.0)
-    dx32 = tl.load(direction_ptr + ray * 3, mask=valid, other=1.0)
-    dy32 = tl.load(direction_ptr + ray * 3 + 1, mask=valid, other=1.0)
-    dz32 = tl.load(direction_ptr + ray * 3 + 2, mask=valid, other=1.0)
-    ox, oy, oz = ox32.to(tl.float64), oy32.to(tl.float64), oz32.to(tl.float64)
-    dx, dy, dz = dx32.to(tl.float64), dy32.to(tl.float64), dz32.to(tl.float64)
+    ox = tl.load(origin_ptr + ray * 3, mask=valid, other=0.0).to(tl.float64)
+    oy = tl.load(origin_ptr + ray * 3 + 1, mask=valid, other=0.0).to(tl.float64)
+    oz = tl.load(origin_ptr + ray * 3 + 2, mask=valid, other=0.0).to(tl.float64)
+    dx = tl.load(direction_ptr + ray * 3, mask=valid, other=1.0).to(tl.float64)
+    dy = tl.load(direction_ptr + ray * 3 + 1, mask=valid, other=1.0).to(tl.float64)
+    dz = tl.load(direction_ptr + ray * 3 + 2, mask=valid, other=1.0).to(tl.float64)
     smallest, t0, t1 = tl.load(constant_ptr), tl.load(constant_ptr + 1), tl.load(constant_ptr + 2)
     largest, s0, s1 = tl.load(constant_ptr + 3), tl.load(constant_ptr + 4), tl.load(constant_ptr + 5)
     growth, cone, near = tl.load(constant_ptr + 6), tl.load(constant_ptr + 7), tl.load(constant_ptr + 8)
@@ -135,10 +137,16 @@ def _march_kernel(
     s = tl.where(alive, s, 0.0)
 
     used = tl.zeros([BLOCK], tl.int64)
+    most = tl.zeros([BLOCK], tl.int64) + limit
+    at, stride = (
+        ray,
+        tl.zeros([BLOCK], tl.int64) + rays,
+    )  # of the step written next, and between those of a ray
     resume = tl.full([BLOCK], float("inf"), tl.float64)
-    begin = tl.zeros([BLOCK], tl.int64)
-    if WRITE:
-        begin = tl.load(count_ptr + ray, mask=valid, other=0)
+    entry = tl.full([BLOCK], float("inf"), tl.float64)
+    if start_ptr is not None:
+        at, stride = tl.load(start_ptr + ray, mask=valid, other=0), stride * 0 + 1
+        most = tl.load(start_ptr + ray + 1, mask=valid, other=0) - at
     while tl.max(alive.to(tl.int32), axis=0) > 0:
         t = _to_distance(s, smallest, t0, t1, largest, s0, s1, growth, CONE)
         alive = alive & (t < leave)
@@ -159,22 +167,16 @@ def _march_kernel(
         row = ((cascade * RESOLUTION + ix) * RESOLUTION + iy) * RESOLUTION + iz
         skip = tl.load(skip_ptr + row, mask=alive, other=1).to(tl.int32)
         hit = alive & (skip == 0)
-        over = hit & (used >= limit)
-        resume = tl.where(over, s, resume)
-        alive = alive & ((skip != 0) | (used < limit))
+        resume = tl.where(hit & (used >= most), s, resume)
+        alive = alive & ((skip != 0) | (used < most))
         hit = hit & alive
-        if WRITE:
-            at = begin + used
-            distance = t.to(tl.float32)
-            low = _to_distance(s - 0.5, smallest, t0, t1, largest, s0, s1, growth, CONE)
-            high = _to_distance(s + 0.5, smallest, t0, t1, largest, s0, s1, growth, CONE)
-            tl.store(ray_ptr + at, ray.to(tl.int32), mask=hit)
-            tl.store(distance_ptr + at, distance, mask=hit)
-            tl.store(length_ptr + at, (high - low).to(tl.float32), mask=hit)
-            tl.store(position_ptr + at, ox32 + distance * dx32, mask=hit)
-            tl.store(position_ptr + total + at, oy32 + distance * dy32, mask=hit)
-            tl.store(position_ptr + 2 * total + at, oz32 + distance * dz32, mask=hit)
+        entry = tl.where(hit & (used == 0), s, entry)
+        if step_ptr is not None:
+            tl.store(step_ptr + at, s, mask=hit)
+            at = tl.where(hit, at + stride, at)
         used += hit.to(tl.int64)
+        if start_ptr is not None:
+            alive = alive & (used < most)
         shift = tl.maximum(skip, 1) - 1
         ahead = tl.minimum(_exit(cx, ix, shift, dx), _exit(cy, iy, shift, dy))
         ahead = tl.maximum(tl.minimum(ahead, _exit(cz, iz, shift, dz)), 0.0)
@@ -186,9 +188,48 @@ def _march_kernel(
         jump = tl.maximum(tl.ceil(target - s), 1.0)
         s = tl.where(alive, s + tl.where(hit, 1.0, jump), s)
         alive = alive & (s < float("inf"))
-    if not WRITE:
-        tl.store(count_ptr + 1 + ray, used, mask=valid)
+    if start_ptr is None:
+        tl.store(count_ptr + ray, used, mask=valid)
         tl.store(resume_ptr + ray, resume, mask=valid)
+        tl.store(entry_ptr + ray, entry, mask=valid)
+
+
+@triton.jit(do_not_specialize=["rays", "total"])
+def _pack_kernel(
+    origin_ptr,  # (rays, 3)
+    direction_ptr,  # (rays, 3)
+    constant_ptr,  # (9,) float64
+    start_ptr,  # (rays + 1,) int64; None: steps are packed
+    step_ptr,  # (limit, rays) or (total,) float64
+    ray_ptr,  # (total,) int32
+    rays,
+    total,
+    distance_ptr,  # (total,), from here on written
+    length_ptr,  # (total,)
+    position_ptr,  # (3, total)
+    CONE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    valid = i < total
+    ray = tl.load(ray_ptr + i, mask=valid, other=0).to(tl.int64)
+    at = i
+    if start_ptr is not None:
+        at = (i - tl.load(start_ptr + ray, mask=valid, other=0)) * rays + ray
+    s = tl.load(step_ptr + at, mask=valid, other=0.0)
+    smallest, t0, t1 = tl.load(constant_ptr), tl.load(constant_ptr + 1), tl.load(constant_ptr + 2)
+    largest, s0, s1 = tl.load(constant_ptr + 3), tl.load(constant_ptr + 4), tl.load(constant_ptr + 5)
+    growth = tl.load(constant_ptr + 6)
+    distance = _to_distance(s, smallest, t0, t1, largest, s0, s1, growth, CONE).to(tl.float32)
+    low = _to_distance(s - 0.5, smallest, t0, t1, largest, s0, s1, growth, CONE)
+    high = _to_distance(s + 0.5, smallest, t0, t1, largest, s0, s1, growth, CONE)
+    tl.store(distance_ptr + i, distance, mask=valid)
+    tl.store(length_ptr + i, (high - low).to(tl.float32), mask=valid)
+    for axis in tl.static_range(3):
+        origin = tl.load(origin_ptr + ray * 3 + axis, mask=valid, other=0.0)
+        direction = tl.load(direction_ptr + ray * 3 + axis, mask=valid, other=0.0)
+        to = position_ptr + tl.cast(total, tl.int64) * axis + i
+        tl.store(to, origin + distance * direction, mask=valid)
 
 
 @lru_cache(maxsize=64)
@@ -222,24 +263,45 @@ def march(
             "use backend='reference'"
         )
     rays, device = len(origins), origins.device
-    walk = (
-        origins.detach().contiguous(), directions.detach().contiguous(), occupancy.skip_table(),
-        jitter.contiguous(), first.double().contiguous(), _constants(stepping, float(near), device), rays, limit,
-    )  # fmt: skip
-    shape = {"CASCADES": occupancy.cascades, "RESOLUTION": occupancy.resolution, "CONE": stepping.cone > 0}
+    origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
+    constants = _constants(stepping, float(near), device)
+    counts = torch.empty(rays, dtype=torch.int64, device=device)
+    resume, entry = (torch.empty(rays, dtype=torch.float64, device=device) for _ in range(2))
     grid = (max(1, triton.cdiv(rays, _BLOCK)),)
-    starts = torch.zeros(rays + 1, dtype=torch.int64, device=device)
-    resume = torch.empty(rays, dtype=torch.float64, device=device)
-    options = {**shape, "BLOCK": _BLOCK, "num_warps": 1, "enable_fp_fusion": False}
+    options = {"CONE": stepping.cone > 0, "enable_fp_fusion": False}
+    shape = {
+        "CASCADES": occupancy.cascades,
+        "RESOLUTION": occupancy.resolution,
+        "BLOCK": _BLOCK,
+        "num_warps": 1,
+    }
+
+    def walk(begin: Tensor, most: int, *outputs: Tensor | None) -> None:
+        _walk_kernel[grid](
+            origins, directions, occupancy.skip_table(), jitter, begin, constants, rays, most, *outputs,
+            **shape, **options,
+        )  # fmt: skip
+
+    jitter = jitter.contiguous()
     with torch.cuda.device_of(origins):
-        _march_kernel[grid](*walk, starts, resume, None, None, None, None, 0, WRITE=False, **options)
-        starts = starts.cumsum(0)
+        steps = None
+        if rays * limit <= _ROOM:
+            steps = torch.empty(rays * limit, dtype=torch.float64, device=device)
+        walk(first.double().contiguous(), limit, None, steps, counts, resume, entry)
+        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         total = int(starts[-1])
-        ray_of = torch.empty(total, dtype=torch.int32, device=device)
-        distance, length = torch.empty(total, device=device), torch.empty(total, device=device)
+        ray_of = torch.repeat_interleave(
+            torch.arange(rays, dtype=torch.int32, device=device), counts, output_size=total
+        )
+        distance, length = torch.empty(2, total, device=device)
         positions = torch.empty(3, total, device=device)
         if total:
-            _march_kernel[grid](
-                *walk, starts, None, ray_of, distance, length, positions, total, WRITE=True, **options
-            )
+            placed = starts
+            if steps is None:
+                steps, placed = torch.empty(total, dtype=torch.float64, device=device), None
+                walk(entry, limit, starts, steps, None, None, None)
+            _pack_kernel[(triton.cdiv(total, _PACKED),)](
+                origins, directions, constants, placed, steps, ray_of, rays, total, distance, length, positions,
+                BLOCK=_PACKED, **options,
+            )  # fmt: skip
     return Samples(starts, ray_of, distance, length, positions.t(), resume)

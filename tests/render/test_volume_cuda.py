@@ -28,7 +28,8 @@ from fieldstone.render.volume import compositing_cuda, marching_cuda
 
 TYPES = {
     "rays": "i32", "limit": "i32", "n": "i32", "channels": "i32", "total": "i32", "skip_ptr": "*u8", "first_ptr": "*fp64",
-    "constant_ptr": "*fp64", "count_ptr": "*i64", "start_ptr": "*i64", "resume_ptr": "*fp64", "ray_ptr": "*i32",
+    "constant_ptr": "*fp64", "count_ptr": "*i64", "start_ptr": "*i64", "resume_ptr": "*fp64", "entry_ptr": "*fp64", "step_ptr": "*fp64",
+    "ray_ptr": "*i32",
 }
 
 def report(kernel, constants, **options):
@@ -38,11 +39,12 @@ def report(kernel, constants, **options):
     words = ("ld.global", "st.global", "fma.rn.f32", "fma.rn.f64", "mul.rn.f64", "ex2.approx", "shfl", "bar.sync")
     print(kernel.__name__, *(word for word in words if word in text))
 
-walk = {"CASCADES": 1, "RESOLUTION": 128, "CONE": False, "BLOCK": 32}
-outputs = dict.fromkeys(("ray_ptr", "distance_ptr", "length_ptr", "position_ptr"))
 plain = {"enable_fp_fusion": False}
-report(marching_cuda._march_kernel, {**walk, **outputs, "WRITE": False}, **plain)
-report(marching_cuda._march_kernel, {**walk, "CASCADES": 6, "CONE": True, "resume_ptr": None, "WRITE": True}, **plain)
+walk = {"CASCADES": 1, "RESOLUTION": 128, "CONE": False, "BLOCK": 32}
+report(marching_cuda._walk_kernel, {**walk, "start_ptr": None}, **plain)
+outputs = dict.fromkeys(("count_ptr", "resume_ptr", "entry_ptr"))
+report(marching_cuda._walk_kernel, {**walk, **outputs, "CASCADES": 6, "CONE": True}, **plain)
+report(marching_cuda._pack_kernel, {"CONE": True, "BLOCK": 256}, **plain)
 tile = {"RAYS": 8, "SAMPLES": 16}
 report(compositing_cuda._forward_kernel, {**tile, "CHANNELS": 4})
 report(compositing_cuda._backward_kernel, tile)
@@ -61,11 +63,12 @@ def test_kernels_compile_without_a_gpu(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) == 6 and all({"ld.global", "st.global"} <= set(words) for _, *words in lines)
+    assert len(lines) == 7 and all({"ld.global", "st.global"} <= set(words) for _, *words in lines)
     for name, *words in lines:
-        if (
-            name == "_march_kernel"
-        ):  # float64 products are rounded by themselves, and no lane waits at a barrier
+        if name in (
+            "_walk_kernel",
+            "_pack_kernel",
+        ):  # float64 products are rounded by themselves, and nobody waits at a barrier
             assert "mul.rn.f64" in words and "bar.sync" not in words
         else:
             assert "shfl" in words and "fma.rn.f32" in words
@@ -95,10 +98,11 @@ def _occupancy(cascades, share=0.15):
     return grid
 
 
-@pytest.fixture
-def marching():
+@pytest.fixture(params=["one walk", "two walks"])
+def marching(request, monkeypatch):
     from fieldstone.render.volume import marching_cuda
 
+    monkeypatch.setattr(marching_cuda, "_ROOM", 1 << 18 if request.param == "one walk" else 0)
     return marching_cuda
 
 

@@ -66,10 +66,10 @@ def test_training_on_gpu_equals_cpu(way, stepping, cascades):
         seen.colour.square().sum().backward()
         assert chosen()["ray marching"] == chosen()["compositing"] == device
         results.append((seen, samples, marched, origins.grad))
-    (ours, found, marched, slope), (theirs, expected, count, other) = results
+    (ours, found, marched, slope), (theirs, expected, _, other) = results
     # the CPU's jumps may pass a sample where steps outgrow the cells of a cascade, and a sample at the edge of a cut-off fall either way
-    assert abs(marched - count) <= 0.002 * count and abs(len(found) - len(expected)) <= 0.002 * len(expected)
-    assert len(found) > 1000
+    assert abs(len(found) - len(expected)) <= 0.002 * len(expected)
+    assert len(found) > 1000 and marched >= len(found)  # how many are looked at depends on the device's waves
     for name in ("colour", "opacity", "distance"):
         apart = (getattr(ours, name).cpu() - getattr(theirs, name)).abs()
         assert float((apart > 2e-3).float().mean()) < 2e-3, name
