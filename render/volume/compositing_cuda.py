@@ -28,8 +28,10 @@ _CHANNELS = 4
 @triton.jit
 def _alpha(optical):
     """1 - exp(-optical), without cancellation where it is small."""
-    small = optical * (1.0 - optical * (0.5 - optical * (1.0 / 6.0 - optical * (1.0 / 24.0))))
-    return tl.where(tl.abs(optical) < 0.05, small, 1.0 - tl.exp(-optical))
+    series = 1.0 - optical * (1.0 / 5.0) * (1.0 - optical * (1.0 / 6.0))
+    series = 1.0 - optical * (1.0 / 3.0) * (1.0 - optical * (1.0 / 4.0) * series)
+    small = optical * (1.0 - optical * 0.5 * series)
+    return tl.where(tl.abs(optical) < 0.3, small, 1.0 - tl.exp(-optical))
 
 
 @triton.jit

@@ -98,15 +98,22 @@ def _occupancy(cascades, share=0.15):
     return grid
 
 
-@pytest.fixture(params=["one walk", "two walks"])
+@pytest.fixture
 def marching(request, monkeypatch):
+    """The module, with room for one walk or for none."""
     from fieldstone.render.volume import marching_cuda
 
-    monkeypatch.setattr(marching_cuda, "_ROOM", 1 << 18 if request.param == "one walk" else 0)
+    monkeypatch.setattr(
+        marching_cuda, "_ROOM", 0 if getattr(request, "param", "") == "two walks" else 1 << 18
+    )
     return marching_cuda
 
 
-@pytest.mark.parametrize(("stepping", "cascades"), [(BOUNDED, 1), (CONE, 3), (ENDLESS, 2)])
+@pytest.mark.parametrize(
+    ("marching", "stepping", "cascades"),
+    [("one walk", BOUNDED, 1), ("two walks", CONE, 3), ("one walk", ENDLESS, 2)],
+    indirect=["marching"],
+)
 def test_marching_equals_reference(marching, stepping, cascades):
     """The same samples. Only exp and log of the lattice may differ, by a last bit of float64, which float32 rarely shows."""
     origins, directions, jitter = _rays(40)  # more than one program
@@ -123,6 +130,7 @@ def test_marching_equals_reference(marching, stepping, cascades):
     assert ours.positions.t().is_contiguous()
 
 
+@pytest.mark.parametrize("marching", ["one walk", "two walks"], indirect=True)
 def test_marching_stops_at_the_limit_and_goes_on_there(marching):
     origins, directions, jitter = _rays(24)
     grid = _occupancy(2, share=0.3)
