@@ -39,10 +39,11 @@ def measure(name: str, minutes: float, seed: int, keep: Path | None, device: str
         began = time.perf_counter()
         scores = fs.evaluate(run, split="test")
         evaluated = time.perf_counter() - began
-        scene, views = run.scene(), run.capture.splits["test"][:8]
+        scene, capture = run.scene(), run.cameras_only
+        views = capture.splits["test"][:8]
         began = time.perf_counter()
         for view in views:
-            scene.render_view(run.capture.cameras, int(view))
+            scene.render_view(capture.cameras, int(view))
         rendered = time.perf_counter() - began
         last = run.metrics()[-1]
         size = run.checkpoint_path.stat().st_size

@@ -95,5 +95,5 @@ def update(
             parameter, gradient, state.first, state.second, state.count, corrections,
             n, len(corrections) - 1,
             float(lr), betas[0], 1 - betas[0], betas[1], 1 - betas[1], float(eps), float(weight_decay),
-            SPARSE=bool(sparse), BLOCK=_BLOCK, WIDTH=_WIDTH,
+            SPARSE=bool(sparse), BLOCK=_BLOCK, WIDTH=_WIDTH, num_warps=_BLOCK // 32,
         )  # fmt: skip

@@ -21,6 +21,9 @@ from .upsampling import UpsamplingBlock
 
 __all__ = ["FrameGenerator"]
 
+_MIXED = 0.3
+"""Spread of the first weights of grids over place: of the size that a grid comes to."""
+
 
 class FrameGenerator(nn.Module):
     """sRGB frames in [0, 1] at frame numbers; number i of N is time i / (N - 1), and numbers may be fractions.
@@ -59,8 +62,14 @@ class FrameGenerator(nn.Module):
                 1, (shape.modulation_nodes,), channels=sum(shape.channels), backend="reference"
             )
 
-        self.places = nn.ParameterList(nn.Parameter(torch.zeros(2, *nodes)) for nodes in shape.place_nodes())
-        """gamma - 1 and beta over place, of each block."""
+        rank, nodes = shape.place_rank, shape.place_nodes()
+        self.place_scales = nn.ParameterList(nn.Parameter(torch.zeros(rank, *size)) for size in nodes)
+        self.place_shifts = nn.ParameterList(nn.Parameter(torch.zeros(rank, *size)) for size in nodes)
+        """Grids over place of each block, behind gamma - 1 and beta; zeros, so that weights alone must not be."""
+        self.place_weights = nn.ParameterList(
+            nn.Parameter(_MIXED * torch.randn(2, outputs, rank, generator=generator))
+            for outputs in shape.channels[: len(nodes)]
+        )
 
     def forward(
         self,
@@ -100,9 +109,11 @@ class FrameGenerator(nn.Module):
         times = numbers.float() / max(1, shape.frames - 1)
         x = self.latents(times, quantiser)
         scales, shifts = self._modulation(times)
-        places = [quantiser(grid) for grid in self.places] if quantiser else list(self.places)
+        places = list(zip(self.place_scales, self.place_shifts, self.place_weights, strict=True))
         for number, block in enumerate(self.blocks):
             place = places[number] if places else None
+            if place is not None and quantiser:
+                place = tuple(quantiser(part) for part in place)
             x = block(x, scales[number], shifts[number], place, quantiser)
         head = quantiser(self.head) if quantiser else self.head
         x = functional.conv2d(x, head, self.head_bias, padding=1)[:, :, : shape.height, : shape.width]
@@ -123,8 +134,8 @@ class FrameGenerator(nn.Module):
         return list(self.modulation.parameters()) if self.modulation is not None else []
 
     def place_parameters(self) -> list[nn.Parameter]:
-        """Grids of the modulation over place; none without it."""
-        return list(self.places)
+        """Grids of the modulation over place and their weights; none without it."""
+        return [*self.place_scales, *self.place_shifts, *self.place_weights]
 
     def latent_parameters(self) -> list[nn.Parameter]:
         return list(self.latents.parameters())

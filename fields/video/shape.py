@@ -15,7 +15,7 @@ _NARROWING = 0.75
 """Channels of a block for each of the one before: the last blocks have the most pixels and need the fewest."""
 _LEAST_CHANNELS = 6
 _WIDEST = 1024
-_PLACE_SHARE = 0.11
+_PLACE_SHARE = 0.21
 """Most of the parameters that may be spent on modulation over place, when its spacing is chosen here."""
 
 
@@ -36,7 +36,9 @@ class GeneratorShape:
     modulation_nodes: int = 0
     """Nodes in time of gamma and beta; 0: no modulation over time."""
     place_spacing: int = 0
-    """Pixels of a block's output from node to node of gamma and beta over place; 0: no modulation over place."""
+    """Pixels of a block's output from node to node of what modulates over place; 0: no modulation over place."""
+    place_rank: int = 4
+    """Grids over place behind the gammas, and behind the betas, of a block's channels."""
     norm: bool = True
     compact: bool = False
     neighbours: tuple[int, ...] = ()
@@ -86,8 +88,9 @@ def generator_shape(
     parameters: int,  # at most
     *,
     modulation_nodes: int,
-    place_spacing: int | None,  # None: the finest power of two that costs a ninth of the parameters at most
+    place_spacing: int | None,  # None: the finest power of two that costs a fifth of the parameters at most
     norm: bool,
+    place_rank: int = 4,
     compact: bool = False,
     neighbours: tuple[int, ...] = (),
     latent_share: float = 0.35,  # of the parameters, about
@@ -98,8 +101,8 @@ def generator_shape(
         count = max(1, round(math.log2(max(min(height, width) / _LOWEST, 2))))
         strides = (2,) * count
     shape = GeneratorShape(
-        frames, height, width, strides, (), _latent_nodes(frames), 1, modulation_nodes, place_spacing or 0, norm,
-        compact, tuple(neighbours),
+        frames, height, width, strides, (), _latent_nodes(frames), 1, modulation_nodes, place_spacing or 0, place_rank,
+        norm, compact, tuple(neighbours),
     )  # fmt: skip
     if place_spacing is None:
         shape = replace(shape, place_spacing=1)
@@ -123,7 +126,9 @@ def generator_shape(
 
 
 def _place_parameters(shape: GeneratorShape) -> int:
-    return 2 * sum(rows * columns for rows, columns in shape.place_nodes())
+    nodes = shape.place_nodes()
+    mixed = sum(shape.channels) if nodes else 0
+    return 2 * shape.place_rank * (sum(rows * columns for rows, columns in nodes) + mixed)
 
 
 def _latent_nodes(frames: int) -> tuple[int, ...]:

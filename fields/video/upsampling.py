@@ -2,7 +2,8 @@
 
 The block of NeRV and FFNeRV with the modulation of Lee et al. 2024 (CAM): x = gelu(gamma(t) norm(conv(x)) + beta(t)), the norm over
 the pixels of each channel and frame. Ours: the bias stands behind the norm, which would cancel it, and is one a channel; and a second
-scale and shift over place, one for all channels, as the paper has them for images.
+scale and shift over place, of every channel, of a low rank: a few grids for all channels, mixed for each. The paper's way for images,
+one grid for all channels, is rank 1 with equal weights.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class UpsamplingBlock(nn.Module):
         x: Tensor,  # (b, inputs, h, w)
         scale: Tensor | None = None,  # (b, outputs): gamma - 1
         shift: Tensor | None = None,  # (b, outputs): beta
-        place: Tensor
-        | None = None,  # (2, rows, columns): gamma - 1 and beta over the output, corners on corners
+        place: tuple[Tensor, Tensor, Tensor]
+        | None = None,  # grids of gamma - 1 and of beta (rank, rows, columns) each, and their weights (2, outputs, rank)
         quantiser: Callable[[Tensor], Tensor] | None = None,  # of the weights
     ) -> Tensor:  # (b, outputs, stride * h, stride * w)
         """Differentiable with respect to everything. Without scale, shift and place it is the plain block."""
@@ -66,6 +67,12 @@ class UpsamplingBlock(nn.Module):
         if scale is not None and shift is not None:
             x = torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
         if place is not None:
-            both = functional.interpolate(place[None], size=x.shape[2:], mode="bilinear", align_corners=True)
-            x = torch.addcmul(both[:, 1:], x, 1 + both[:, :1])
+            of_scale, of_shift, mix = place
+            maps = functional.interpolate(
+                torch.stack([of_scale, of_shift]), size=x.shape[2:], mode="bilinear", align_corners=True
+            )  # corners on corners
+            gamma, beta = functional.conv2d(
+                maps.flatten(0, 1)[None], mix.flatten(0, 1)[:, :, None, None], groups=2
+            ).chunk(2, 1)
+            x = torch.addcmul(beta, x, 1 + gamma)
         return functional.gelu(x)

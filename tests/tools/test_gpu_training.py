@@ -77,7 +77,8 @@ def test_scene_on_gpu_moves_to_the_cpu_and_back(request, tmp_path, data, method,
     assert lines[-1]["psnr"] > lines[0]["psnr"] + 1
     there = fs.evaluate(run)["psnr"]
     here = run.method("cpu").scene()
-    cameras, index = run.capture.cameras, int(run.capture.splits["test"][0])
+    capture = run.cameras_only
+    cameras, index = capture.cameras, int(capture.splits["test"][0])
     far, near = (s.render_view(cameras, index)["colour"] for s in (run.scene(), here))
     assert near.device.type == far.device.type == "cpu"
     # bfloat16 on both sides at most: a shade, not another picture

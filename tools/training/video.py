@@ -42,7 +42,9 @@ class VideoSettings:
     """Of cam, in time, for every channel (the paper has one for 10 to 20 frames); 0: none, which short runs are better with."""
     place_spacing: int | None = None
     """Of cam, pixels of a block's output from node to node over place; 0: none over place; None: the finest of 1, 2, 4, ... that
-    costs a ninth of the parameters at most."""
+    costs a fifth of the parameters at most."""
+    place_rank: int = 4
+    """Of cam, grids over place that the channels of a block share, each with weights of its own; for gamma and for beta."""
     latent_share: float = 0.35
     """Of the parameters, about."""
     compact: bool = False
@@ -93,7 +95,7 @@ class VideoMethod:
         shape = generator_shape(
             capture.frames, capture.height, capture.width, options.parameters,
             modulation_nodes=options.modulation_nodes, norm=options.norm,
-            place_spacing=options.place_spacing if cam else 0,
+            place_spacing=options.place_spacing if cam else 0, place_rank=options.place_rank,
             compact=options.compact, neighbours=tuple(offsets), latent_share=options.latent_share,
         )  # fmt: skip
         if cam:
@@ -206,6 +208,8 @@ def _options(settings: dict) -> VideoSettings:
         raise UserError(f"modulation_nodes {nodes!r}: give 0 for none, or at least 2")
     if spacing is not None and spacing not in range(257):
         raise UserError(f"place_spacing {spacing!r}: give 0 for none, or 1 to 256 pixels")
+    if options.place_rank not in range(1, 65):
+        raise UserError(f"place_rank {options.place_rank!r}: give 1 to 64 grids")
     if options.model == "plain" and (nodes or spacing):
         raise UserError("model plain has no modulation; leave modulation_nodes and place_spacing out")
     if options.model == "cam" and nodes == 0 and spacing == 0:

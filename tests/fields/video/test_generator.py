@@ -53,7 +53,7 @@ def test_without_modulation_it_is_the_plain_generator_bit_for_bit(norm):
     numbers = torch.arange(6)
     assert plain.modulation is None and plain.grid_parameters() == plain.place_parameters() == []
     assert torch.equal(plain(numbers), fresh(numbers))
-    for grid in (*fresh.grid_parameters(), *fresh.place_parameters()):
+    for grid in (*fresh.grid_parameters(), *fresh.place_scales, *fresh.place_shifts):
         with torch.no_grad():
             grid.add_(0.1)
         assert not torch.equal(plain(numbers), fresh(numbers))
@@ -74,16 +74,20 @@ def test_modulation_is_the_papers_equation():
 
 def test_modulation_over_place_lies_corner_on_corner():
     block = UpsamplingBlock(4, 5, 2, norm=False, generator=seeded())
-    x, place = torch.randn(1, 4, 3, 4), torch.randn(2, 3, 2)
+    x, grids, mix = torch.randn(1, 4, 3, 4), torch.randn(2, 3, 3, 2), torch.randn(2, 5, 3)
     h = functional.pixel_shuffle(functional.conv2d(x, block.weight, padding=1), 2)
-    shown = block(x, place=place)
+    shown = block(x, place=(grids[0], grids[1], mix))
+
+    def expected(node, row, column):  # node: (2, 3), what the three grids of gamma - 1 and of beta hold there
+        scale, shift = (mix @ node[:, :, None])[..., 0]
+        return functional.gelu((1 + scale) * h[0, :, row, column] + shift)
+
     for row, column, node in ((0, 0, (0, 0)), (5, 7, (2, 1)), (0, 7, (0, 1))):
-        scale, shift = place[(slice(None), *node)]
-        expected = functional.gelu((1 + scale) * h[0, :, row, column] + shift)
-        torch.testing.assert_close(shown[0, :, row, column], expected)
-    left = 0.2 * place[:, 0] + 0.8 * place[:, 1]  # row 2 of 0 to 5 stands at 0.8 of the way to node 1
-    scale, shift = left[:, 0]
-    torch.testing.assert_close(shown[0, :, 2, 0], functional.gelu((1 + scale) * h[0, :, 2, 0] + shift))
+        torch.testing.assert_close(
+            shown[0, :, row, column], expected(grids[(slice(None), slice(None), *node)], row, column)
+        )
+    left = 0.2 * grids[:, :, 0] + 0.8 * grids[:, :, 1]  # row 2 of 0 to 5 stands at 0.8 of the way to node 1
+    torch.testing.assert_close(shown[0, :, 2, 0], expected(left[:, :, 0], 2, 0))
 
 
 def test_gamma_and_beta_of_each_block_come_from_their_own_columns():
