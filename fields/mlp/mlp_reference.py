@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["mlp", "mlp_bfloat16"]
 
 PAD = 4096
-"""Rows are padded to a multiple of this in bfloat16: oneDNN compiles a kernel for each shape it meets."""
+"""Rows are padded to a multiple of this in bfloat16: oneDNN compiles a kernel for each shape it meets, and cuBLAS looks for one."""
 
 
 def mlp(
@@ -34,9 +34,7 @@ def mlp_bfloat16(
     n = x.shape[0]
     if shared is not None:
         x = torch.cat([x, shared[index.long()]], dim=1)
-    x = x.bfloat16()
-    if x.device.type == "cpu":
-        x = torch.nn.functional.pad(x, (0, 0, 0, -n % PAD))
+    x = torch.nn.functional.pad(x, (0, 0, 0, -n % PAD)).bfloat16()
     for weight in weights[:-1]:
         x = torch.relu(x @ weight.bfloat16().t())
     return (x.float() @ weights[-1].bfloat16().float().t())[:n]

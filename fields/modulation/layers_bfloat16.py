@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..mlp.mlp_reference import PAD
 from .layers_reference import modulate, normalise
 
 __all__ = ["perceptron"]
@@ -48,8 +49,12 @@ def perceptron(
     groups: int = 1,
 ) -> Tensor:
     """As `layers_reference.perceptron`, differentiable once."""
+    n = len(x)
     if shared is not None:
         x = torch.cat([x, shared[index.long()]], dim=1)
+    x = torch.nn.functional.pad(x, (0, 0, 0, -n % PAD))
+    if packed is not None:
+        packed = torch.nn.functional.pad(packed, (0, 0, 0, -n % PAD))
     for number, weight in enumerate(weights):
         x = _Linear.apply(x, weight)
         if biases is not None:
@@ -61,4 +66,4 @@ def perceptron(
         if row >= 0:
             x = modulate(x, packed[:, row : row + 2 * groups], groups)
         x = torch.relu(x)
-    return x
+    return x[:n]

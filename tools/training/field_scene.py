@@ -42,12 +42,13 @@ class FieldScene:
         frame: Similarity,
         *,
         background: object = None,
-        chunk: int = 1 << 16,
+        chunk: int | None = None,  # rays at a time; None: 65,536, on a GPU 262,144
         batch: int = 1 << 18,
     ) -> None:
         self.field, self.renderer, self.frame = field, renderer, frame
-        self.background, self.chunk, self.batch = background, chunk, batch
         self.device = next(field.parameters()).device
+        self.chunk = chunk or (1 << 18 if self.device.type == "cuda" else 1 << 16)
+        self.background, self.batch = background, batch
 
     @torch.no_grad()
     def render_view(
