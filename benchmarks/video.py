@@ -1,30 +1,37 @@
 """Video as a small network: modulation against the same generator without it, and against x264, at equal bytes.
 
-    python -m benchmarks.video [--clip people --clip carphone] [--part short --part long --part rate --part x264]
+    python -m benchmarks.video [--clip people --clip carphone] [--part gain --part rate --part longer --part flow --part x264]
+    python -m benchmarks.video --device cuda --workers 8 --train-only --runs FOLDER       (where the GPU is)
+    python -m benchmarks.video --device cuda --runs FOLDER                                (anywhere else, with that folder)
 
-Clips are those of ../shared/data/video. Every model is trained through `train-video` (squared error, steps fixed for both sides), packed to
-8 bits, and what is quoted is the packed file: its bytes on disk and PSNR and SSIM of the frames decoded from it, 8-bit RGB, the mean over
-frames. "short" and "long": each method with every seed; the plain generator is as wide as makes its file at least as long. "rate":
-other sizes of the modulated one. "x264": `-preset slow -crf N` of the clip's own 4:2:0 frames, decoded and compared in the same way; its bytes are the bare
-H.264 stream without container and without the encoder's own comment, ours are the whole file.
+Clips are those of ../shared/data/video (or `--data`, where a clip may be a folder of its frames). Every model is trained as `train-video` does
+(squared error, steps fixed for both sides, the last 40 % through 8 bits), packed to 8 bits, and what is quoted is the packed file: its bytes on disk and
+PSNR and SSIM of the frames decoded from it on the CPU, 8-bit RGB, the mean over frames. "gain": modulated and plain at two learning rates, seed by seed; the plain
+generator has 2 % more parameters, so that its file is not the shorter one. "rate": a smaller and a larger budget of both. "longer": batches of several frames, both.
+"flow": the modulated one with flows from its neighbours. "x264": `-preset slow -crf N` of the clip's own 4:2:0 frames, decoded and compared in the same way; its bytes
+are the bare H.264 stream without container and without the encoder's own comment, ours are the whole file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import subprocess
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from .harness import RESULTS, ROOT, print_table, write_result
 
-PARTS = ("short", "long", "rate", "x264")
+TRAINED = ("gain", "rate", "longer", "flow")
+PARTS = (*TRAINED, "x264")
 DATA = ROOT.parent / "shared" / "data" / "video"
 _CRF = range(12, 46, 3)
 _WIDER = 1.02
-"""Parameters of the plain generator for each of the modulated one, so that its file is not the shorter one."""
+"""Parameters of the plain generator for each of the modulated one."""
+_RATES = (0.02, 0.01)
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,15 @@ class Model:
     """One generator to train."""
 
     method: str
-    parameters: int
+    budget: int
     steps: int
     seed: int = 0
     settings: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """At most so many."""
+        return self.budget if self.method == "cam" else int(self.budget * _WIDER)
 
     @property
     def name(self) -> str:
@@ -48,56 +60,71 @@ class Case:
     """One clip and how it is learned."""
 
     file: str
-    short: tuple[int, int]
-    """Parameters and steps of a short training."""
-    long: tuple[int, int]
-    long_settings: tuple[tuple[str, object], ...]
-    rate: tuple[Model, ...]
+    parameters: tuple[int, int, int]
+    """Budgets: a smaller one, that of "gain", a larger one."""
+    steps: int
+    rate: float
+    """Learning rate of all but "gain": the better one of the plain generator."""
+    batch: int
+    """Frames a step of "longer"."""
     size: tuple[int, int] | None = None
     fps: float | None = None
 
     def models(self, part: str, seeds: int) -> list[Model]:
+        low, middle, high = self.parameters
+        best = ("learning_rate", self.rate)
+        if part == "gain":
+            rates = [(("learning_rate", rate),) for rate in _RATES]
+            return [m for seed in range(seeds) for rate in rates for m in self._both(middle, seed, rate)]
         if part == "rate":
-            return list(self.rate)
-        parameters, steps = self.short if part == "short" else self.long
-        settings = self.long_settings if part == "long" else ()
+            return [model for budget in (low, high) for model in self._both(budget, 0, (best,))]
+        if part == "longer":
+            return self._both(middle, 0, (best, ("batch", self.batch)))
+        return [Model("cam", middle, self.steps, 0, (best, ("neighbours", 1)))]
+
+    def _both(self, parameters: int, seed: int, settings: tuple) -> list[Model]:
         return [
-            model
-            for seed in range(seeds)
-            for model in (
-                Model("cam", parameters, steps, seed, settings),
-                Model("plain", int(parameters * _WIDER), steps, seed),
-            )
+            Model("cam", parameters, self.steps, seed, settings),
+            Model("plain", parameters, self.steps, seed, settings),
         ]
 
 
-_PEOPLE = (("modulation_nodes", 2), ("place_spacing", 8))
-_CARPHONE = (("modulation_nodes", 15), ("place_spacing", 2))
 CASES = {
     "people": Case(
-        "CiscoVT2people_320x192_12fps.yuv", (100_000, 300), (50_000, 1000), _PEOPLE,
-        (Model("cam", 25_000, 1000, 0, _PEOPLE),), (320, 192), 12.0,
+        "CiscoVT2people_320x192_12fps.yuv", (25_000, 50_000, 100_000), 4000, 0.02, 3, (320, 192), 12.0
     ),
-    "carphone": Case("carphone_pristine.mp4", (100_000, 800), (100_000, 2000), _CARPHONE, ()),
-}  # fmt: skip
+    "carphone": Case("carphone_pristine.mp4", (60_000, 100_000, 200_000), 6000, 0.01, 4),
+}
 
 
-def learned(case: Case, model: Model, folder: Path) -> Path:
+def clip_of(case: Case, data: Path) -> Path:
+    """The clip in `data`, or the folder of its frames."""
+    file = data / case.file
+    return file if file.exists() else data / file.stem
+
+
+def learned(name: str, model: Model, folder: Path, data: Path, device: str, alone: bool) -> Path:
     """The run of one model in `folder`, trained or gone on with; a run that is there already is not trained again."""
     from fieldstone.tools.api import Run
     from fieldstone.tools.video.start import resume_video, start_video
 
-    path = folder / f"{Path(case.file).stem}_{model.name}"
+    case = CASES[name]
+    if not alone:
+        import torch
+
+        torch.set_num_threads(1)
+    path = folder / f"{name}_{model.name}"
     if not Run.exists(path):
         settings = {
             "model": model.method,
             "parameters": model.parameters,
             "loss": "mse",
+            "bits": 8,
             **dict(model.settings),
         }
         _, outcome = start_video(
-            DATA / case.file, path, size=case.size, fps=case.fps, steps=model.steps, seed=model.seed,
-            settings=settings, device="cpu", quiet=True, report=False,
+            clip_of(case, data), path, size=case.size, fps=case.fps, steps=model.steps, seed=model.seed,
+            settings=settings, device=device, quiet=True, report=False,
         )  # fmt: skip
     else:
         lines = Run.open(path).metrics()
@@ -109,41 +136,47 @@ def learned(case: Case, model: Model, folder: Path) -> Path:
     return path
 
 
-def measured(path: Path) -> dict:
+def measured(name: str, model: Model, folder: Path, data: Path) -> dict:
     """The run packed to 8 bits, decoded from the packed file and measured."""
     import fieldstone as fs
     from fieldstone.tools.packing.pack import pack
 
+    case, path = CASES[name], folder / f"{name}_{model.name}"
     run = fs.load_run(path)
+    trained_on = run.config["device"]
     packed = path.parent / f"{path.name}.fsp"
     size = pack(run, packed, bits=8)
-    exact, result = fs.evaluate(run), fs.evaluate(packed)
-    settings = run.config["settings"]
+    clip = clip_of(case, data)
+    exact, result = fs.evaluate(run, data=clip), fs.evaluate(packed, data=clip)
+    settings, shape = run.config["settings"], run.method("cpu").field.shape
     return {
         "method": settings["model"],
         "seed": run.config["seed"],
+        "budget": model.budget,
         "steps": run.metrics()[-1]["step"],
-        "modulation_nodes": run.method().field.shape.modulation_nodes,
-        "place_spacing": run.method().field.shape.place_spacing,
+        **{key: settings[key] for key in ("learning_rate", "batch", "neighbours")},
+        "place_spacing": shape.place_spacing,
+        "place_rank": shape.place_rank if shape.place_spacing else 0,
+        "channels": list(shape.channels),
         "parameters": exact["parameters"],
         "bytes": size,
         "psnr": round(result["psnr"], 3),
         "ssim": round(result["ssim"], 4),
         "psnr_unpacked": round(exact["psnr"], 3),
         "seconds": round(run.metrics()[-1]["elapsed"], 1),
+        "trained_on": trained_on,
     }
 
 
-def encoded(case: Case, crf: int) -> dict:
+def encoded(case: Case, crf: int, clip: Path) -> dict:
     """What x264 makes of the clip at one quality."""
     import numpy as np
 
     from fieldstone.datasets.moving_picture import open_moving_picture
     from fieldstone.tools import metrics
 
-    path = DATA / case.file
     raw = case.size is not None
-    source = ["-i", str(path)]
+    source = ["-i", str(clip)]
     if raw:
         sizes = f"{case.size[0]}x{case.size[1]}"
         source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", sizes, "-r", f"{case.fps:g}", *source]
@@ -157,7 +190,7 @@ def encoded(case: Case, crf: int) -> dict:
             decoded = open_moving_picture(planes, size=case.size)
         else:
             decoded = open_moving_picture(whole)
-        truth = open_moving_picture(path, size=case.size)
+        truth = open_moving_picture(clip, size=case.size)
         if len(decoded) != len(truth):
             raise SystemExit(f"x264 gave {len(decoded)} frames of {len(truth)}")
         scores = [
@@ -193,30 +226,49 @@ def at_bytes(curve: list[dict], size: int) -> float | None:
 
 
 def summary(result: dict) -> dict:
-    """Gains at equal steps and bytes, and the distance to x264, from the rows of one clip."""
-    found = {}
-    for part in ("short", "long"):
-        rows, gains, sizes = result.get(part, []), {}, {}
-        for seed in sorted({row["seed"] for row in rows}):
-            pair = {row["method"]: row for row in rows if row["seed"] == seed}
+    """Gains of pairs that differ in the method alone, and the distance to x264, from the rows of one clip."""
+    gains, best = [], {}
+    for part in TRAINED:
+        pairs: dict[tuple, dict[str, dict]] = {}
+        for row in result.get(part, []):
+            if row["neighbours"]:
+                continue
+            same = row["learning_rate"], row["batch"], row["seed"], row["budget"]
+            pairs.setdefault(same, {})[row["method"]] = row
+        for (rate, batch, seed, budget), pair in pairs.items():
             if len(pair) == 2:
-                gains[str(seed)] = round(pair["cam"]["psnr"] - pair["plain"]["psnr"], 3)
-                sizes[str(seed)] = round(pair["plain"]["bytes"] / pair["cam"]["bytes"], 4)
-        if gains:
-            found[part] = {
-                "gain_db": gains,
-                "mean_gain_db": round(sum(gains.values()) / len(gains), 3),
-                "plain_bytes_over_cam": sizes,
-            }
+                cam, plain = pair["cam"], pair["plain"]
+                gains.append(
+                    {
+                        "part": part,
+                        "learning_rate": rate,
+                        "batch": batch,
+                        "seed": seed,
+                        "budget": budget,
+                        "gain_db": round(cam["psnr"] - plain["psnr"], 3),
+                        "bytes": cam["bytes"],
+                        "plain_bytes": plain["bytes"],
+                    }
+                )
+    for method in ("cam", "plain"):
+        rates = {row["learning_rate"] for row in result.get("gain", [])}
+        means = [
+            sum(values) / len(values)
+            for rate in rates
+            if (values := [r["psnr"] for r in result["gain"] if r["method"] == method and r["learning_rate"] == rate])
+        ]  # fmt: skip
+        best[method] = max(means, default=None)
+    found = {"gains": gains}
+    if None not in best.values() and best:
+        found["each_at_its_better_rate_db"] = {k: round(v, 3) for k, v in best.items()}
+        found["gain_at_better_rates_db"] = round(best["cam"] - best["plain"], 3)
     curve, against = result.get("x264", []), []
-    for row in [
-        row for part in ("short", "long", "rate") for row in result.get(part, []) if row["seed"] == 0
-    ]:
+    for row in [row for part in TRAINED for row in result.get(part, []) if row["seed"] == 0]:
         other = at_bytes(curve, row["bytes"])
         near = min(curve, key=lambda point: abs(point["psnr"] - row["psnr"]), default=None)
         against.append(
             {
-                **{key: row[key] for key in ("method", "steps", "bytes", "psnr")},
+                **{key: row[key] for key in ("method", "steps", "learning_rate", "batch", "bytes", "psnr")},
                 "x264_psnr": None if other is None else round(other, 2),
                 "x264_bytes_of_nearest_psnr": None if near is None else near["bytes"],
             }
@@ -227,46 +279,69 @@ def summary(result: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--clip", choices=tuple(CASES), action="append", help="only this; others keep their result"
-    )
+    parser.add_argument("--clip", choices=tuple(CASES), action="append", help="only this")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; others keep their result")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models are trained")
+    parser.add_argument("--workers", type=int, default=1, help="models trained at a time")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the clips")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/video"), help="folder of runs; those in it are used"
     )
     parser.add_argument("--train-only", action="store_true", help="train the runs and measure nothing")
     arguments = parser.parse_args()
-    if not DATA.is_dir():
-        raise SystemExit("no clips: ../shared/data/video is not there")
+    if not arguments.data.is_dir():
+        raise SystemExit(f"no clips: {arguments.data} is not there")
+    names, parts = arguments.clip or list(CASES), arguments.part or list(PARTS)
+    jobs = [
+        (part, name, model)
+        for part in parts
+        for name in names
+        if part != "x264"
+        for model in CASES[name].models(part, arguments.seeds)
+    ]
+    train(jobs, arguments)
+    if arguments.train_only:
+        return
     path = RESULTS / "video.json"
     results = json.loads(path.read_text())["results"] if path.is_file() else {}
-    for name in arguments.clip or CASES:
-        case, result = CASES[name], results.setdefault(name, {})
-        for part in arguments.part or PARTS:
+    for name in names:
+        result = results.setdefault(name, {})
+        for part in parts:
             if part == "x264":
-                if not arguments.train_only:
-                    result[part] = [encoded(case, crf) for crf in _CRF]
-                continue
-            runs = [learned(case, model, arguments.runs) for model in case.models(part, arguments.seeds)]
-            if not arguments.train_only:
-                result[part] = [measured(run) for run in runs]
-        if not arguments.train_only:
-            result["summary"] = summary(result)
-            _show(name, result)
-            write_result("video", results)
+                clip = clip_of(CASES[name], arguments.data)
+                result[part] = [encoded(CASES[name], crf, clip) for crf in _CRF]
+            else:
+                models = [model for where, clip, model in jobs if (where, clip) == (part, name)]
+                result[part] = [measured(name, model, arguments.runs, arguments.data) for model in models]
+        result["summary"] = summary(result)
+        _show(name, result)
+        write_result("video", results)
+
+
+def train(jobs: list[tuple[str, str, Model]], arguments: argparse.Namespace) -> None:
+    """Trains what is not trained yet, `--workers` at a time."""
+    alone = arguments.workers == 1
+    places = arguments.runs, arguments.data, arguments.device, alone
+    if alone:
+        for _, name, model in jobs:
+            learned(name, model, *places)
+        return
+    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+        for done in [pool.submit(learned, name, model, *places) for _, name, model in jobs]:
+            print(done.result().name, flush=True)
 
 
 def _show(name: str, result: dict) -> None:
     rows = [
         [
-            f"{row['method']}, {row['steps']} steps, seed {row['seed']}",
+            f"{row['method']}, {row['steps']} steps of {row['batch']}, rate {row['learning_rate']}, seed {row['seed']}",
             row["parameters"],
             row["bytes"],
             f"{row['psnr']:.2f}",
             f"{row['ssim']:.4f}",
         ]
-        for part in ("short", "long", "rate")
+        for part in TRAINED
         for row in result.get(part, [])
     ]
     rows += [

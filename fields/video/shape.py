@@ -93,7 +93,7 @@ def generator_shape(
     place_rank: int = 4,
     compact: bool = False,
     neighbours: tuple[int, ...] = (),
-    latent_share: float = 0.35,  # of the parameters, about
+    latent_share: float = 0.2,  # of the parameters, about
     strides: tuple[int, ...] | None = None,  # None: twos, to latents of about 9 rows
 ) -> GeneratorShape:
     """The widest generator within `parameters`; `UserError` if the smallest is too large."""

@@ -45,7 +45,7 @@ class VideoSettings:
     costs a fifth of the parameters at most."""
     place_rank: int = 4
     """Of cam, grids over place that the channels of a block share, each with weights of its own; for gamma and for beta."""
-    latent_share: float = 0.35
+    latent_share: float = 0.2
     """Of the parameters, about."""
     compact: bool = False
     """Convolutions of each channel, then 1 x 1, instead of full ones."""
