@@ -81,10 +81,10 @@ def _cell(p, half, scale, RESOLUTION: tl.constexpr):
 
 
 @triton.jit
-def _exit(place, cell, shift, d):
+def _exit(place, cell, shift, d, inverse):
     """Distance in cells to the border at which a ray leaves the aligned run of 2^shift cells along one axis."""
     border = (((cell >> shift) + (d > 0).to(tl.int32)) << shift).to(tl.float64)
-    return tl.where(d != 0, (border - place) * (1.0 / tl.where(d != 0, d, 1.0)), float("inf"))
+    return tl.where(d != 0, (border - place) * inverse, float("inf"))
 
 
 @triton.jit(do_not_specialize=["rays", "limit"])
@@ -115,9 +115,18 @@ def _walk_kernel(
     dx = tl.load(direction_ptr + ray * 3, mask=valid, other=1.0).to(tl.float64)
     dy = tl.load(direction_ptr + ray * 3 + 1, mask=valid, other=1.0).to(tl.float64)
     dz = tl.load(direction_ptr + ray * 3 + 2, mask=valid, other=1.0).to(tl.float64)
+    kx, ky, kz = (
+        1.0 / tl.where(dx != 0, dx, 1.0),
+        1.0 / tl.where(dy != 0, dy, 1.0),
+        1.0 / tl.where(dz != 0, dz, 1.0),
+    )
     smallest, t0, t1 = tl.load(constant_ptr), tl.load(constant_ptr + 1), tl.load(constant_ptr + 2)
     largest, s0, s1 = tl.load(constant_ptr + 3), tl.load(constant_ptr + 4), tl.load(constant_ptr + 5)
     growth, cone, near = tl.load(constant_ptr + 6), tl.load(constant_ptr + 7), tl.load(constant_ptr + 8)
+
+    outgrow = t0  # where a step is as long as a cell of the finest cascade
+    if CONE:
+        outgrow = 1.0 / (RESOLUTION * cone)
 
     box: tl.constexpr = 0.5 * (1 << (CASCADES - 1))
     enter = tl.full([BLOCK], -float("inf"), tl.float64)
@@ -156,11 +165,12 @@ def _walk_kernel(
         # the finest cascade that holds the position and whose cells are not smaller than a step
         cascade = tl.zeros([BLOCK], tl.int64)
         half = tl.full([BLOCK], 0.5, tl.float64)
+        scale = tl.full([BLOCK], RESOLUTION, tl.float64)  # cells in a unit of length
         for k in tl.static_range(CASCADES - 1):
             coarser = (reach >= 0.5 * (1 << k)) | (step * RESOLUTION > 1.0 * (1 << k))
             cascade += coarser.to(tl.int64)
             half = tl.where(coarser, half * 2.0, half)
-        scale = RESOLUTION / (2.0 * half)
+            scale = tl.where(coarser, scale * 0.5, scale)
         cx, ix = _cell(px, half, scale, RESOLUTION)
         cy, iy = _cell(py, half, scale, RESOLUTION)
         cz, iz = _cell(pz, half, scale, RESOLUTION)
@@ -178,11 +188,11 @@ def _walk_kernel(
         if start_ptr is not None:
             alive = alive & (used < most)
         shift = tl.maximum(skip, 1) - 1
-        ahead = tl.minimum(_exit(cx, ix, shift, dx), _exit(cy, iy, shift, dy))
-        ahead = tl.maximum(tl.minimum(ahead, _exit(cz, iz, shift, dz)), 0.0)
+        ahead = tl.minimum(_exit(cx, ix, shift, dx, kx), _exit(cy, iy, shift, dy, ky))
+        ahead = tl.maximum(tl.minimum(ahead, _exit(cz, iz, shift, dz, kz)), 0.0)
         there = t + ahead * (2.0 * half) / RESOLUTION
         if CONE:  # not past where steps outgrow the cells of this cascade, and the next one is looked at
-            outgrown = 2.0 * half / (RESOLUTION * cone)
+            outgrown = 2.0 * half * outgrow
             there = tl.where((cascade < CASCADES - 1) & (t < outgrown), tl.minimum(there, outgrown), there)
         target = _to_steps(there, smallest, t0, t1, largest, s0, s1, growth, CONE)
         jump = tl.maximum(tl.ceil(target - s), 1.0)

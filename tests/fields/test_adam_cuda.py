@@ -27,7 +27,7 @@ for sparse in (True, False):
     signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in kernel.arg_names}
     whole = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name == "n" or "_ptr" in name}
     source = ASTSource(kernel, signature, constexprs=constants, attrs=whole)  # what Triton finds out of aligned tables
-    text = compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    text = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8}).asm["ptx"]
     print(*(word for word in ("ld.global.v4", "st.global.v4", "sqrt.rn.f32", "div.rn.f32", "approx") if word in text))
 """
 
