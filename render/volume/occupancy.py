@@ -84,7 +84,7 @@ class OccupancyGrid:
         """Recomputes `cells` from `values`."""
         total = self.values.clamp(min=0).sum(dtype=torch.float64)
         mean = total / (self.values >= 0).sum().clamp(min=1)  # stays on the device: nobody waits for it
-        torch.gt(self.values, mean.clamp(max=self.threshold), out=self.cells)
+        torch.gt(self.values, torch.where(mean < self.threshold, mean, self.threshold), out=self.cells)
         self._changed()
 
     def _changed(self) -> None:
