@@ -15,6 +15,7 @@ _NARROWING = 0.75
 """Channels of a block for each of the one before: the last blocks have the most pixels and need the fewest."""
 _LEAST_CHANNELS = 6
 _WIDEST = 1024
+_PLACE_SPACING = 8
 _PLACE_SHARE = 0.21
 """Most of the parameters that may be spent on modulation over place, when its spacing is chosen here."""
 
@@ -88,7 +89,7 @@ def generator_shape(
     parameters: int,  # at most
     *,
     modulation_nodes: int,
-    place_spacing: int | None,  # None: the finest power of two that costs a fifth of the parameters at most
+    place_spacing: int | None,  # None: 8, or twice, four times, ... that, to cost a fifth of the parameters at most
     norm: bool,
     place_rank: int = 4,
     compact: bool = False,
@@ -105,7 +106,7 @@ def generator_shape(
         norm, compact, tuple(neighbours),
     )  # fmt: skip
     if place_spacing is None:
-        shape = replace(shape, place_spacing=1)
+        shape = replace(shape, place_spacing=_PLACE_SPACING)
         while _place_parameters(shape) > _PLACE_SHARE * parameters and shape.place_spacing < max(
             height, width
         ):

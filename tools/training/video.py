@@ -41,8 +41,8 @@ class VideoSettings:
     modulation_nodes: int = 0
     """Of cam, in time, for every channel (the paper has one for 10 to 20 frames); 0: none, which short runs are better with."""
     place_spacing: int | None = None
-    """Of cam, pixels of a block's output from node to node over place; 0: none over place; None: the finest of 1, 2, 4, ... that
-    costs a fifth of the parameters at most."""
+    """Of cam, pixels of a block's output from node to node over place; 0: none over place; None: 8, or twice,
+    four times, ... that, to cost a fifth of the parameters at most."""
     place_rank: int = 4
     """Of cam, grids over place that the channels of a block share, each with weights of its own; for gamma and for beta."""
     latent_share: float = 0.2
