@@ -89,7 +89,8 @@ def generator_shape(
     parameters: int,  # at most
     *,
     modulation_nodes: int,
-    place_spacing: int | None,  # None: 8, or twice, four times, ... that, to cost a fifth of the parameters at most
+    place_spacing: int
+    | None,  # None: 8, or twice, four times, ... that, to cost a fifth of the parameters at most
     norm: bool,
     place_rank: int = 4,
     compact: bool = False,
