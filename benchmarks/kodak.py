@@ -1,15 +1,15 @@
 """Photographs in few bytes: packed image fields against JPEG and WebP at equal bytes.
 
-    python -m benchmarks.kodak [--images kodim07 ...] [--scale 0.5] [--budgets 7000 10000 18000] [--steps 10000] [--batch 16384]
+    python -m benchmarks.kodak [--images kodim07 ...] [--scale 1] [--budgets 7000 18000 40000] [--steps 10000] [--batch 16384]
     python -m benchmarks.kodak --device cuda --workers 12 --train-only --runs FOLDER       (where the GPU is)
     python -m benchmarks.kodak --device cuda --runs FOLDER                                 (anywhere else, with that folder)
 
-Photographs of ../shared/data/kodak (or `--data`), scaled down by area. Each model (cam, the same perceptron without modulation and norm, hash grid) is sized
-to each budget of parameters, trained for the same number of steps of the same number of pixels, and packed (`fieldstone pack`); cam and fourier train the last part
-through 6 bits. Training may be done on a GPU, several models at a time; packing and what is measured are the CPU's, from the packed files. A size is that of the
-file on disk. JPEG (optimised, at 4:2:0 and 4:4:4, the better of both) and WebP (method 6) are Pillow's, at all their qualities; their PSNR at a model's bytes
-is interpolated over the logarithm of the size. PSNR in dB over all sRGB values. The result file grows model by model, and what it has of the same steps,
-batch and size is not trained again.
+Photographs of ../shared/data/kodak (or `--data`), scaled down by area. Each model (cam, the same perceptron without modulation and norm,
+hash grid) is sized to each budget of parameters, trained for the same number of steps of the same number of pixels, and packed (`fieldstone
+pack`). Training may be done on a GPU, several models at a time; packing and what is measured are the CPU's, from the packed files. A size is
+that of the file on disk. JPEG (optimised, at 4:2:0 and 4:4:4, the better of both) and WebP (method 6) are Pillow's, at all their qualities;
+their PSNR at a model's bytes is interpolated over the logarithm of the size. PSNR in dB over all sRGB values. The result file grows model by
+model, and what it has of the same steps, batch and size is not trained again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .harness import RESULTS, ROOT, print_table, write_result
 
 DATA = ROOT.parent / "shared" / "data" / "kodak"
 MODELS = ("cam", "fourier", "hash-grid")
-BITS = (8, 6)
+BITS = (8, 7, 6)
 QUALITIES = (*range(1, 20), *range(20, 96, 3))
 
 
@@ -86,8 +86,7 @@ class Job:
 
     @property
     def settings(self) -> dict[str, object]:
-        through = {} if self.model == "hash-grid" else {"bits": 6}
-        return {"model": self.model, "parameters": self.budget, "batch": self.batch, **through}
+        return {"model": self.model, "parameters": self.budget, "batch": self.batch}
 
 
 def reduced(file: Path, scale: float):
@@ -197,8 +196,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", nargs="+", default=["kodim07", "kodim13", "kodim04", "kodim22"])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the photographs")
-    parser.add_argument("--scale", type=float, default=0.5)
-    parser.add_argument("--budgets", type=int, nargs="+", default=[7_000, 10_000, 18_000])
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[7_000, 18_000, 40_000])
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=1 << 14)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models are trained")

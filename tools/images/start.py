@@ -42,7 +42,7 @@ def start_image(
     Run.check_free(folder)
     place = resolve_device(device)
     picture = open_picture(data, background)
-    method = ImageMethod(picture, settings or {}, seed=seed, device=place)
+    method = ImageMethod(picture, {"head": 0, **(settings or {})}, seed=seed, device=place)
     run = Run.create(
         folder,
         {

@@ -50,6 +50,15 @@ def test_other_models_learn(picture, tmp_path, method):
     assert result["psnr"] > 17 and result["parameters"] <= 9000
 
 
+def test_the_hash_grids_head_follows_the_budget_and_earlier_runs_keep_theirs(picture, tmp_path):
+    settings = ["--method", "hash-grid", "--steps", "1", "--parameters", "8000", "--quiet"]
+    assert main(["train-image", str(picture), "--out", str(tmp_path / "run"), *settings]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["head"] == 32
+    earlier = {"model": "hash-grid", "parameters": 8000}  # what a run's config said before heads had a width
+    method = ImageMethod(open_picture(picture), earlier, seed=0, device="cpu")
+    assert method.field.mlp.weights[1].shape == (64, 64)
+
+
 def test_evaluate_tells_quality_and_size(cam, tmp_path):
     assert (
         main(["evaluate", str(cam), "--json", str(tmp_path / "e.json"), "--images", str(tmp_path / "i")]) == 0
