@@ -80,6 +80,7 @@ def main() -> None:
     for item in arguments.run or DEFAULT[device]:
         name, _, minutes = item.partition(":")
         results[item] = measure(name, float(minutes), arguments.seed, arguments.keep, device)
+        write_result("quality", results, out=path)
     rows = [
         [
             item,
@@ -90,10 +91,9 @@ def main() -> None:
             result["seconds_in_all"],
         ]
         for item, result in results.items()
-        if "skipped" not in result
+        if "psnr" in result
     ]
     print_table(title, ["capture:minutes", "PSNR dB", "SSIM", "steps", "M samples", "seconds in all"], rows)
-    write_result("quality", results, out=path)
 
 
 if __name__ == "__main__":
