@@ -140,9 +140,13 @@ def _march_range(
                     _exit(cy, ky, ((iy >> shift) + by) << shift),
                     _exit(cz, kz, ((iz >> shift) + bz) << shift),
                 )
-                target = _steps(
-                    t + max(ahead, 0.0) * (2.0 * side) / resolution, smallest, cone, t0, t1, largest, growth
-                )
+                there = t + max(ahead, 0.0) * (2.0 * side) / resolution
+                if cone > 0 and cascade < cascades - 1:
+                    # not past where steps outgrow the cells of this cascade: there the next one is looked at
+                    outgrown = 2.0 * side / (cone * resolution)
+                    if t < outgrown:
+                        there = min(there, outgrown)
+                target = _steps(there, smallest, cone, t0, t1, largest, growth)
                 s += max(np.ceil(target - s), 1.0)
         counts[ray] = used - begun
     return used

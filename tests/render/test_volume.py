@@ -52,6 +52,21 @@ def test_marching_equals_reference(stepping, cascades):
     assert bool(grid.occupied(fast.positions).float().mean() > 0.95) or cascades > 1
 
 
+def test_jumps_stop_where_steps_outgrow_the_cells():
+    """There a coarser cascade is looked at, which may be occupied where the finer one is empty."""
+    generator = torch.Generator().manual_seed(2)
+    grid = OccupancyGrid(16, 5)
+    grid.values = (torch.rand(grid.values.shape, generator=generator) < 0.04).float()
+    grid.mark()
+    origins, directions = torch.rand(400, 3, generator=generator), torch.randn(400, 3, generator=generator)
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    fast, slow = (
+        march(origins, directions, grid, Stepping(0.01, 0.1, 0.5), backend=name)
+        for name in ("cpu", "reference")
+    )
+    assert len(slow) > 500 and torch.equal(fast.starts, slow.starts)
+
+
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_marching_in_pieces_gives_the_same_samples(backend):
     origins, directions, jitter = _rays(200)
