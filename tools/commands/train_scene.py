@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="RUN", help="run folder to write (default: runs/<name of DATA>)")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
-        "--minutes", type=number, metavar="M", help="train this long (default: 5; 1 for the bundled scene)"
+        "--minutes",
+        type=number,
+        metavar="M",
+        help="train this long (default: 5, 1 for the bundled scene; on a GPU 1 and 0.25)",
     )
     budget.add_argument("--steps", type=positive_int, metavar="N", help="train this many steps instead")
     parser.add_argument(

@@ -13,8 +13,8 @@ from .run import Run
 
 __all__ = ["default_out", "resume_run", "start_run"]
 
-_DEFAULT_MINUTES = 5.0
-_BUNDLED_MINUTES = 1.0
+_DEFAULT_MINUTES = {"cpu": 5.0, "cuda": 1.0}
+_BUNDLED_MINUTES = {"cpu": 1.0, "cuda": 0.25}
 
 
 def default_out(data: str | os.PathLike | None) -> Path:
@@ -55,8 +55,10 @@ def start_run(
     from .methods import method_class
 
     folder = Path(out) if out is not None else default_out(data)
+    cls = method_class(method)
+    place = resolve_device(device, method=cls)
     if minutes is None and steps is None:
-        minutes = _BUNDLED_MINUTES if data is None else _DEFAULT_MINUTES
+        minutes = (_BUNDLED_MINUTES if data is None else _DEFAULT_MINUTES)[place]
     budget = Budget(minutes, steps)
     if data is None and (downscale != 1 or holdout is not None):
         raise UserError(
@@ -80,8 +82,6 @@ def start_run(
         )
         return run, train_blocks(run, capture=capture, data=data, quiet=quiet)
     Run.check_free(folder)
-    cls = method_class(method)
-    place = resolve_device(device, method=cls)
     if data is not None and not Path(data).exists():
         raise UserError(f"{data}: no such file or folder")
     record = data_record(folder, data, downscale, holdout)
