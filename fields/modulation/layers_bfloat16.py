@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..mlp.mlp_reference import PAD
-from .layers_reference import modulate, normalise
+from .layers_reference import layers
 
 __all__ = ["perceptron"]
 
@@ -55,15 +55,4 @@ def perceptron(
     x = torch.nn.functional.pad(x, (0, 0, 0, -n % PAD))
     if packed is not None:
         packed = torch.nn.functional.pad(packed, (0, 0, 0, -n % PAD))
-    for number, weight in enumerate(weights):
-        x = _Linear.apply(x, weight)
-        if biases is not None:
-            x = x + biases[number]
-        if number == len(weights) - 1:
-            break
-        x = normalise(x, norm)
-        row = rows[number] if packed is not None else -1
-        if row >= 0:
-            x = modulate(x, packed[:, row : row + 2 * groups], groups)
-        x = torch.relu(x)
-    return x[:n]
+    return layers(_Linear.apply, x, weights, biases, packed, rows, norm, groups)[:n]

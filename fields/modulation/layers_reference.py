@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["EPSILON", "modulate", "normalise", "perceptron"]
+__all__ = ["EPSILON", "layers", "modulate", "normalise", "perceptron"]
 
 EPSILON = 1e-5
 """Added to variances, as torch's norms do (flax, in the paper's code for scenes, has 1e-6)."""
@@ -74,8 +76,26 @@ def perceptron(
     """
     if shared is not None:
         x = torch.cat([x, shared[index.long()]], dim=1)
+    return layers(_product, x, weights, biases, packed, rows, norm, groups)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return x @ weight.t()
+
+
+def layers(
+    product: Callable[[Tensor, Tensor], Tensor],  # (n, k), (outputs, k) -> (n, outputs)
+    x: Tensor,
+    weights: tuple[Tensor, ...],
+    biases: tuple[Tensor, ...] | None,
+    packed: Tensor | None,
+    rows: tuple[int, ...],
+    norm: str,
+    groups: int,
+) -> Tensor:
+    """The layers of `perceptron`, whatever multiplies."""
     for number, weight in enumerate(weights):
-        x = x @ weight.t()
+        x = product(x, weight)
         if biases is not None:
             x = x + biases[number]
         if number == len(weights) - 1:
