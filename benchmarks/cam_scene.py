@@ -4,12 +4,14 @@
     python -m benchmarks.cam_scene --part daylight
     python -m benchmarks.cam_scene --part lego400 [--minutes 5]
     python -m benchmarks.cam_scene --part lego400-steps [--steps 400]
+    python -m benchmarks.cam_scene --part lego400-bytes [--steps 1500]
 
 "motion" and "daylight" are our synthetic scene in D-NeRF's layout, 60 training pictures of 64 x 64, each from its own camera at its own
 time, and 12 test pictures at other times: things that turn, lift and run round; and the same under light that goes from noon to night.
 T-NeRF with and without time modulation, else the same, at equal steps, seed by seed.
 "lego400" trains models that pack to about the same size for the same minutes, one after another; "lego400-steps" adds modulation
-to the hash grid at equal steps, on pictures half as wide. Sizes are those of packed files. Results are merged by part, case and seed.
+to the hash grid at equal steps, on pictures half as wide; "lego400-bytes" compares a small table with modulation to a larger one of equal
+bytes. Sizes are those of packed files. Results are merged by part, case and seed.
 """
 
 from __future__ import annotations
@@ -71,10 +73,20 @@ _HASH = {"log2_table_size": 14, "samples": 16384, "occupancy_resolution": 64, "s
 ON_HASH_GRID = {
     "hash grid": {**_HASH, "modulation": "none"},
     "hash grid + direction modulation": {**_HASH, "modulation": "direction"},
+    "hash grid + position modulation": {**_HASH, **_AT_POSITION},
     "hash grid + norm": {**_HASH, "modulation": "none", "norm": "layer"},
     "hash grid + norm + position modulation": {**_HASH, **_AT_POSITION, "norm": "layer"},
 }
 """At 200 x 200 pixels."""
+_SMALL = {**_HASH, "log2_table_size": 13, "modulation": "none"}
+_COARSE = {**_AT_POSITION, "modulation_resolution": [32, 32, 32]}
+AT_EQUAL_BYTES = {
+    "2^13 entries": _SMALL,
+    "2^13 entries + position modulation": {**_SMALL, **_COARSE},
+    "2^13 entries + norm + position modulation": {**_SMALL, **_COARSE, "norm": "layer"},
+    "2^13 entries, 19 levels": {**_SMALL, "levels": 19},
+}
+"""At 200 x 200 pixels; the levels of the last are as many as pack to about the bytes of the modulated ones."""
 SCENES = {"motion": {"share": 0.4}, "daylight": {"daylight": True}}
 
 
@@ -144,7 +156,9 @@ def merge(part: str, name: str, seed: int, row: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=(*SCENES, "lego400", "lego400-steps"), default="motion")
+    parser.add_argument(
+        "--part", choices=(*SCENES, "lego400", "lego400-steps", "lego400-bytes"), default="motion"
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="of each model of lego400")
     parser.add_argument("--steps", type=int, help="of each model of the other parts")
     parser.add_argument("--seed", type=int, action="append")
@@ -169,8 +183,8 @@ def main() -> None:
             if place is None:
                 raise SystemExit("lego400: the data is not on this machine")
             data = place[0]
-            cases = STILL if part == "lego400" else ON_HASH_GRID
-            steps = {"steps": arguments.steps or 400, "downscale": 2}
+            cases = {"lego400": STILL, "lego400-steps": ON_HASH_GRID, "lego400-bytes": AT_EQUAL_BYTES}[part]
+            steps = {"steps": arguments.steps or (1500 if part == "lego400-bytes" else 400), "downscale": 2}
             budget = {"minutes": arguments.minutes} if part == "lego400" else steps
         for seed in arguments.seed or [0]:
             for name, settings in cases.items():
