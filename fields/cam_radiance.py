@@ -23,13 +23,16 @@ from .encodings.spherical_harmonics import spherical_harmonics
 from .modulation import CamMlp, CoordinateModulation
 from .modulation.presets import sphere_coordinates
 
-__all__ = ["ENCODERS", "MODULATIONS", "CamRadianceField", "CamRadianceSettings"]
+__all__ = ["ENCODERS", "MODULATIONS", "TIMED", "CamRadianceField", "CamRadianceSettings", "rigid"]
 
 ENCODERS = ("hash-grid", "frequency")
 MODULATIONS = ("none", "direction", "position", "time")
 
-_PLACE_OCTAVES, _TIME_OCTAVES = 4, 4
-"""Of the warp's input, T-NeRF's."""
+_WARPS = {"rigid": 6, "offset": 3}
+"""Numbers that the warp has for each place."""
+
+TIMED = ("warp", "trunk", "colour")
+"""Networks that time may modulate; the paper modulates the trunk, the others are ours."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,15 @@ class CamRadianceSettings:
     modulated: int | None = None
     """Layers of the density trunk that are modulated, from the first; None: all."""
     moving: bool = False
+    timed: tuple[str, ...] = ("trunk",)
+    """Networks that time modulates, each layer with `resolution` nodes of its own."""
+    warp: str = "rigid"
+    """"rigid" turns and shifts places, "offset" (T-NeRF's) only shifts them."""
     warp_hidden: int = 64
     warp_layers: int = 3
+    place_octaves: int = 4
+    """Of the warp's input, and `time_octaves`: T-NeRF's are 4 and 4."""
+    time_octaves: int = 2
 
 
 class CamRadianceField(nn.Module):
@@ -86,7 +96,7 @@ class CamRadianceField(nn.Module):
         self.settings, self.contraction = settings, contraction
         self.time, self.backend = 0.0, "reference" if backend == "reference" else "auto"
         small = {"norm": settings.norm, "backend": backend, "precision": precision, "generator": generator}
-        self.grid = None
+        self.grid, self._shown = None, None
         inputs = 3 + 6 * settings.octaves
         span = settings.finest_resolution / settings.base_resolution
         growth = math.exp(math.log(span) / (settings.levels - 1)) if settings.levels > 1 else 1.0
@@ -96,7 +106,7 @@ class CamRadianceField(nn.Module):
                 backend=backend, generator=generator,
             )  # fmt: skip
             inputs = self.grid.output_size
-        of_density = of_colour = None
+        of_density = of_colour = of_warp = None
         modulated = range(
             settings.density_layers
             if settings.modulated is None
@@ -112,8 +122,14 @@ class CamRadianceField(nn.Module):
                 backend=backend,
             )  # fmt: skip
         elif settings.modulation == "time":
-            of_density = CoordinateModulation(
-                len(modulated), settings.resolution, channels=settings.channels, backend=backend
+            layers = {"trunk": len(modulated), "colour": settings.colour_layers, "warp": settings.warp_layers}
+            of_density, of_colour, of_warp = (
+                CoordinateModulation(
+                    layers[part], settings.resolution, channels=settings.channels, backend=backend
+                )
+                if part in settings.timed
+                else None
+                for part in ("trunk", "colour", "warp")
             )
         self.density_head = CamMlp(
             inputs, settings.hidden, settings.density_layers, settings.geometry_features,
@@ -125,30 +141,39 @@ class CamRadianceField(nn.Module):
         )  # fmt: skip
         self.warp = None
         if settings.moving:
-            place = 3 + 6 * _PLACE_OCTAVES
+            inputs = 3 + 6 * settings.place_octaves + 1 + 2 * settings.time_octaves
             self.warp = CamMlp(
-                place + 1 + 2 * _TIME_OCTAVES, settings.warp_hidden, settings.warp_layers, 3,
+                inputs, settings.warp_hidden, settings.warp_layers, _WARPS[settings.warp], modulation=of_warp,
                 backend=backend, generator=generator,
             )  # fmt: skip
             with torch.no_grad():  # a still scene at the start
                 self.warp.weights[-1].mul_(0.01)
                 self.warp.biases[-1].zero_()
 
+    @property
+    def networks(self) -> list[CamMlp]:
+        """Trunk, colour head, and the warp of a moving scene."""
+        return [self.density_head, self.colour_head, *([self.warp] if self.warp is not None else [])]
+
     def grid_parameters(self) -> list[nn.Parameter]:
         """Modulation grids."""
-        heads = (self.density_head, self.colour_head)
-        return [grid for head in heads if head.modulation is not None for grid in head.grid_parameters()]
+        return [grid for net in self.networks if net.modulation is not None for grid in net.grid_parameters()]
 
     def mlp_parameters(self) -> list[nn.Parameter]:
         """Weights and biases of all networks."""
-        nets = (self.density_head, self.colour_head, *([self.warp] if self.warp is not None else []))
-        return [p for net in nets for p in net.mlp_parameters()]
+        return [p for net in self.networks for p in net.mlp_parameters()]
 
     def quantise(self, function: Callable[[Tensor], Tensor] | None) -> None:
         """Sets what weights and modulation grids go through where they are used; see `CamMlp.quantiser`."""
-        for net in (self.density_head, self.colour_head, self.warp):
-            if net is not None:
-                net.quantiser = function
+        for net in self.networks:
+            net.quantiser = function
+
+    def show_levels(self, share: float) -> None:
+        """How many levels of the hash grid take part, coarse ones first, the last with less weight: two at 0, all from 1 on."""
+        count = self.settings.levels
+        last = 2 + (count - 2) * min(share, 1.0)
+        weights = (last - torch.arange(count)).clamp(0, 1).repeat_interleave(self.settings.features)
+        self._shown = None if last >= count else weights.to(self.grid.table.device)
 
     def geometry(
         self,
@@ -157,8 +182,10 @@ class CamRadianceField(nn.Module):
         times: Tensor | None = None,  # (n, 1) in [0, 1]; None: `time`
     ) -> tuple[Tensor, Tensor]:  # (n,) density per cube unit, (n, geometry_features)
         """Density and the features its trunk hands to the colour head. Differentiable."""
-        features = self._trunk(*self._encode(positions, self.time if times is None else times, encoded))
-        return truncated_exp(features[:, 0]), features
+        encoded, inside, moments = self._encode(positions, self.time if times is None else times, encoded)
+        features = self._trunk(encoded, inside, moments)
+        density = truncated_exp(features[:, 0])
+        return density, torch.cat([features, moments], 1) if self._colour_in_time else features
 
     @torch.no_grad()
     def look(self, positions: Tensor, times: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -185,9 +212,15 @@ class CamRadianceField(nn.Module):
         """Colour seen along each sample's direction; not differentiable with respect to directions."""
         basis = spherical_harmonics(directions, self.settings.direction_degree)
         at = None
-        if self.colour_head.modulation is not None:
+        if self._colour_in_time:
+            features, at = features.split([self.settings.geometry_features, 1], 1)
+        elif self.colour_head.modulation is not None:
             at = sphere_coordinates(directions.detach())[ray.long()]
         return torch.sigmoid(self.colour_head(features, at, shared=basis, index=ray))
+
+    @property
+    def _colour_in_time(self) -> bool:
+        return self.settings.modulation == "time" and self.colour_head.modulation is not None
 
     def to_json(self) -> dict:
         return asdict(self.settings)
@@ -199,10 +232,13 @@ class CamRadianceField(nn.Module):
         moments = None
         if self.warp is not None:
             moments = time if isinstance(time, Tensor) else torch.full_like(positions[:, :1], time)
-            place = self._waves(2 * inside - 1, _PLACE_OCTAVES)
-            inside = inside + self.warp(torch.cat([place, self._waves(moments, _TIME_OCTAVES)], 1))
+            place = self._waves(2 * inside - 1, self.settings.place_octaves)
+            waves = self._waves(moments, self.settings.time_octaves)
+            moved = self.warp(torch.cat([place, waves], 1), moments)
+            inside = rigid(inside, moved) if self.settings.warp == "rigid" else inside + moved
         if self.grid is not None:
-            return self.grid(inside.clamp(0, 1) if self.warp is not None else inside, known), inside, moments
+            encoded = self.grid(inside.clamp(0, 1) if self.warp is not None else inside, known)
+            return encoded if self._shown is None else encoded * self._shown, inside, moments
         encoded = known if known is not None else self._waves(2 * inside - 1, self.settings.octaves)
         return encoded, inside, moments
 
@@ -218,6 +254,18 @@ class CamRadianceField(nn.Module):
         return self.density_head(encoded, at, outputs=outputs)
 
 
+def rigid(
+    places: Tensor,  # (n, 3)
+    motion: Tensor,  # (n, 6): shift, and axis times tan(angle / 2) of a turn about the cube's centre
+) -> Tensor:  # (n, 3)
+    """Each place turned and shifted by its own motion, as in Nerfies (Park et al. 2021, section 3.2), with Cayley's rotation: what turns as a whole has the same
+    numbers everywhere, which a small network learns more easily than the shifts of all its points."""
+    shift, turn = motion.split(3, 1)
+    swung = torch.linalg.cross(turn, places - 0.5)
+    twice = torch.linalg.cross(turn, swung)
+    return places + shift + 2 / (1 + turn.square().sum(1, keepdim=True)) * (swung + twice)
+
+
 def _check(settings: CamRadianceSettings) -> None:
     if settings.encoder not in ENCODERS:
         raise UserError(f"encoder {settings.encoder!r}: there are {', '.join(ENCODERS)}")
@@ -229,6 +277,10 @@ def _check(settings: CamRadianceSettings) -> None:
         )
     if settings.modulation == "time" and not settings.moving:
         raise UserError("modulation time: the capture has no times; use direction, position or none")
+    if settings.moving and settings.warp not in _WARPS:
+        raise UserError(f"warp {settings.warp!r}: there are {', '.join(_WARPS)}")
+    if not settings.timed or any(part not in TIMED for part in settings.timed):
+        raise UserError(f"modulation_of {'+'.join(settings.timed)!r}: any of {', '.join(TIMED)}, joined by +")
     wanted = {"direction": 2, "position": 3, "time": 1}.get(settings.modulation)
     if wanted is not None and len(settings.resolution) != wanted:
         raise UserError(

@@ -48,6 +48,7 @@ def moving_scene(
     time: float,  # in [0, 1]
     *,
     daylight: bool = False,  # the light goes from noon to night, else it stays
+    hour: float | None = None,  # of the light, in [0, 1]; None: time
 ) -> SyntheticScene:
     """The scene at a moment; `UserError` for another time."""
     if not (math.isfinite(time) and 0 <= time <= 1):
@@ -72,7 +73,10 @@ def moving_scene(
     )
     shown = (ball, block, ring, pear, bodies[_STAND])
     if daylight:
-        light = [float(np.interp(time, _HOURS, channel)) for channel in zip(*_LIGHT, strict=True)]
+        light = [
+            float(np.interp(time if hour is None else hour, _HOURS, channel))
+            for channel in zip(*_LIGHT, strict=True)
+        ]
         shown = tuple(_lit(body, light) for body in shown)
     return SyntheticScene(shown, _TO_SOURCE)
 
@@ -90,7 +94,8 @@ def write_moving_capture(
     """Renders `train` and `test` pictures of size x size pixels, each from its own camera at its own time, as D-NeRF does.
 
     Training times are evenly spread over [0, 1], ends included; test times lie between them. `share` is the part of the motion
-    that is shown in that time. ground_truth.json says what was made; `moving_scene(share * time)` is the truth itself.
+    that is shown in that time; daylight always goes to its end. ground_truth.json says what was made;
+    `moving_scene(share * time, daylight=daylight, hour=time)` is the truth itself.
     """
     if train < 2 or test < 1:
         raise UserError(f"moving capture: {train} training and {test} test pictures; at least 2 and 1")
@@ -106,7 +111,7 @@ def write_moving_capture(
         cameras = cameras[order]
         pictures = []
         for i, time in enumerate(times):
-            scene = moving_scene(share * float(time), daylight=daylight)
+            scene = moving_scene(share * float(time), daylight=daylight, hour=float(time))
             view = scene.render(cameras, i, samples=samples, geometry=False)
             pixels = np.concatenate([view["colour"], view["alpha"][..., None]], -1)
             pictures.append(np.rint(pixels * 255).astype(np.uint8))

@@ -1,7 +1,8 @@
 """The method "cam": a small radiance field with coordinate-aware modulation, still or moving, made to be packed.
 
 Everything but the field is method "hash-grid": the shared renderer, occupancy, pixels and loss. A capture with times is learned as a
-T-NeRF whose trunk is modulated by time (Lee et al. 2024, section 4.3).
+T-NeRF whose trunk is modulated by time (Lee et al. 2024, section 4.3). What makes its pictures sharp is not the paper's: moments come
+in one after another (`moments`), levels of the hash grid from coarse to fine, and the warp turns places as well as moving them.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from torch import Tensor
 
 from ...fields.cam_radiance import CamRadianceField, CamRadianceSettings
 from ...fields.mlp.mlp import resolve_precision
+from ...fields.optim.schedule import learning_rate_factor
 from ...fields.quantisation import check_bits, straight_through
 from ...render.cameras import Cameras
 from .field_scene import FieldScene
 from .hash_grid import HashGridMethod, HashGridSettings
 from .methods import ParameterGroup
 from .modulation_nodes import nodes_read
-from .pixels import PixelBatch
+from .moments import Moments
+from .pixels import PixelBatch, Pixels
 
 __all__ = ["CamMethod", "CamSettings", "MovingScene"]
+
+LOOKS = 4
+"""Moments at which the occupancy grid of a moving scene looks at a cell each time."""
 
 _RESOLUTIONS = {"direction": (10, 5), "position": (64, 64, 64), "time": (16,), "none": ()}
 
@@ -61,8 +67,23 @@ class CamSettings(HashGridSettings):
     """Scales and shifts a layer of the density trunk: each for a run of its channels."""
     modulation_layers: int | None = None
     """Layers of the density trunk that are modulated, from the first; None: all."""
+    modulation_of: str = "trunk"
+    """What time modulates: any of "warp", "trunk" and "colour", joined by "+". The paper's is the trunk."""
     modulation_learning_rate: float | None = None
     """None: that of the heads, which is what the released code came to for scenes."""
+    warp: str = "rigid"
+    """Of a moving scene: "rigid" turns and shifts places, "offset" (T-NeRF's) only shifts them."""
+    warp_hidden: int = 64
+    warp_layers: int = 3
+    place_octaves: int = 4
+    """Of the warp's input; T-NeRF has 4 of place and 4 of time."""
+    time_octaves: int = 2
+    moments_until: float = 0.5
+    """Share of the budget by which all moments of a moving scene are in use, from the middle one outwards; 0: from the start."""
+    levels_until: float | None = None
+    """Share of the budget by which all levels of the hash grid are in use, from the coarsest on; None: 0.5 in a moving scene, else 0."""
+    hold: float | None = None
+    """Share of the budget at full learning rates; None: 0.6 in a moving scene, which is still meeting new moments at half, else 0.25."""
     bits: int = 0
     """Train weights and modulation through this quantisation in the last part of the budget; 0: do not."""
     quantise_from: float = 0.7
@@ -86,6 +107,8 @@ class CamMethod(HashGridMethod):
             "head_weight_decay": 1e-6 if quick and not moving else 0.0,
             "samples": 3 << 14 if quick and not moving else 1 << 14,
             "occupancy_resolution": 128 if quick and not moving else 64,
+            "levels_until": 0.5 if quick and moving else 0.0,
+            "hold": 0.6 if moving else 0.25,
         }.items():
             if getattr(options, key) is None:
                 setattr(options, key, value)
@@ -117,6 +140,12 @@ class CamMethod(HashGridMethod):
                 channels=options.modulation_channels,
                 modulated=options.modulation_layers,
                 moving=moving,
+                timed=tuple(options.modulation_of.split("+")),
+                warp=options.warp,
+                warp_hidden=options.warp_hidden,
+                warp_layers=options.warp_layers,
+                place_octaves=options.place_octaves,
+                time_octaves=options.time_octaves,
             ),
             contraction=warp,
             backend=options.backend,
@@ -125,7 +154,8 @@ class CamMethod(HashGridMethod):
         )
         self.times = None if not moving else np.asarray(times, np.float32)
         if moving:
-            self._moments = torch.from_numpy(self.times[self.train_split])[:, None].to(self.device)
+            at = torch.from_numpy(self.times[self.train_split]).to(self.device)
+            self._moments = Moments(at, options.moments_until)
         return field
 
     def groups(self) -> list[ParameterGroup]:
@@ -158,18 +188,39 @@ class CamMethod(HashGridMethod):
     def before_step(self, step: int, progress: float) -> None:
         on = self.options.bits and progress >= self.options.quantise_from
         self.field.quantise(straight_through(self.options.bits) if on else None)
+        if self.options.levels_until > 0 and self.field.grid is not None:
+            self.field.show_levels(progress / self.options.levels_until)
+        if self.times is not None:
+            self._moments.use(progress)
+            if self.options.modulation == "time":
+                for grid in self.field.grid_parameters():
+                    self._moments.hold_beyond(grid)
         super().before_step(step, progress)
+
+    def learning_rate_factor(self, progress: float, step: int) -> float:
+        """The loop's schedule, with `hold`."""
+        return learning_rate_factor(progress, step, hold=self.options.hold)
 
     def _density(self, positions: Tensor) -> Tensor:
         if self.times is None:
             return self.field.density(positions)
         # a cell is occupied if anything is in it at any moment: the grid remembers the largest of what it has seen
-        moments = torch.rand(len(positions), 1, generator=self.generator, device=positions.device)
-        return self.field.density(positions, moments)
+        most = torch.zeros(len(positions), device=positions.device)
+        for _ in range(LOOKS):
+            moments = self._moments.some(len(positions), self.generator)
+            most = torch.maximum(most, self.field.density(positions, moments))
+        return most
+
+    def batch(self, step: int) -> PixelBatch:
+        if self.times is None:
+            return super().batch(step)
+        if self._pixels is None:
+            self._pixels = Pixels(self.capture, self.train_split, self.cameras, self.device)
+        return self._moments.draw(self._pixels, self._rays, self.generator)
 
     def _condition(self, batch: PixelBatch) -> Tensor | None:
         """The time of each ray."""
-        return None if self.times is None else self._moments[batch.frame]
+        return None if self.times is None else self._moments.times[batch.frame, None]
 
     def packing(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """As for hash grids; of a dense modulation by position only the nodes that occupied cells read, a column of values apart."""
@@ -199,6 +250,7 @@ class CamMethod(HashGridMethod):
         return nodes_read(cells[0], tuple(self.options.modulation_resolution), margin=1)
 
     def scene(self) -> FieldScene:
+        self.field.show_levels(1.0)
         scene = super().scene()
         if self.times is None:
             return scene
