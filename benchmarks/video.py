@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import subprocess
 import tempfile
@@ -225,9 +226,22 @@ def at_bytes(curve: list[dict], size: int) -> float | None:
     return float(np.interp(np.log(size), np.log(sizes), values))
 
 
+def slope(rows: list[dict]) -> float | None:
+    """dB that the plain generator gains when its file doubles, by least squares over budgets of one rate and seed 0; None for one budget."""
+    import numpy as np
+
+    rows = [row for row in rows if row["method"] == "plain" and row["seed"] == 0]
+    rates = [row["learning_rate"] for row in rows]
+    rows = [row for row in rows if rates and row["learning_rate"] == max(rates, key=rates.count)]
+    if len({row["budget"] for row in rows}) < 2:
+        return None
+    return float(np.polyfit([math.log2(row["bytes"]) for row in rows], [row["psnr"] for row in rows], 1)[0])
+
+
 def summary(result: dict) -> dict:
     """Gains of pairs that differ in the method alone, and the distance to x264, from the rows of one clip."""
     gains, best = [], {}
+    steps_up = slope([row for part in ("gain", "rate") for row in result.get(part, [])])
     for part in TRAINED:
         pairs: dict[tuple, dict[str, dict]] = {}
         for row in result.get(part, []):
@@ -238,6 +252,10 @@ def summary(result: dict) -> dict:
         for (rate, batch, seed, budget), pair in pairs.items():
             if len(pair) == 2:
                 cam, plain = pair["cam"], pair["plain"]
+                gain = cam["psnr"] - plain["psnr"]
+                equal = (
+                    None if steps_up is None else gain - steps_up * math.log2(cam["bytes"] / plain["bytes"])
+                )
                 gains.append(
                     {
                         "part": part,
@@ -245,7 +263,8 @@ def summary(result: dict) -> dict:
                         "batch": batch,
                         "seed": seed,
                         "budget": budget,
-                        "gain_db": round(cam["psnr"] - plain["psnr"], 3),
+                        "gain_db": round(gain, 3),
+                        "gain_at_equal_bytes_db": None if equal is None else round(equal, 3),
                         "bytes": cam["bytes"],
                         "plain_bytes": plain["bytes"],
                     }
@@ -258,7 +277,7 @@ def summary(result: dict) -> dict:
             if (values := [r["psnr"] for r in result["gain"] if r["method"] == method and r["learning_rate"] == rate])
         ]  # fmt: skip
         best[method] = max(means, default=None)
-    found = {"gains": gains}
+    found = {"plain_db_a_doubling_of_bytes": None if steps_up is None else round(steps_up, 3), "gains": gains}
     if None not in best.values() and best:
         found["each_at_its_better_rate_db"] = {k: round(v, 3) for k, v in best.items()}
         found["gain_at_better_rates_db"] = round(best["cam"] - best["plain"], 3)
