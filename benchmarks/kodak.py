@@ -116,9 +116,11 @@ def trained(job: Job, runs: Path, picture: Path) -> dict[str, object]:
     folder.mkdir(parents=True)
     torch.set_num_threads(1)
     wall, cpu = time.perf_counter(), time.process_time()
-    start_image(
+    _, outcome = start_image(
         picture, folder / "run", steps=job.steps, settings=job.settings, device=job.device, quiet=True
     )
+    if outcome.interrupted is not None:
+        raise SystemExit(f"{folder}: broken off at step {outcome.step}")
     how = {
         "job": asdict(job),
         "device": torch.cuda.get_device_name() if job.device == "cuda" else "one CPU thread",
@@ -157,13 +159,14 @@ def entry(
         "parameters": exact["parameters"],
         "psnr_unquantised": round(exact["psnr"], 3),
         **{key: how[key] for key in ("device", "torch", "seconds", "cpu_seconds")},
+        "trained_through_bits": run.config["settings"]["bits"],
         "packed": packed,
     }
 
 
 def measure(
     image: str, file: Path, runs: Path, arguments: argparse.Namespace, results: dict[str, dict]
-) -> None:
+) -> dict:
     """All models of one photograph, written into `results` and to the result file one by one."""
     picture = np.asarray(reduced(file, arguments.scale))
     how = {
@@ -173,16 +176,18 @@ def measure(
         "batch": arguments.batch,
     }
     codecs = {name.lower(): curve(picture, name) for name in ("JPEG", "WEBP")}
-    before = results.get(image, {})
+    name = image if arguments.scale == 1 else f"{image} at {arguments.scale:g}"
+    before = results.get(name, {})
     models = before["models"] if all(before.get(key) == value for key, value in how.items()) else {}
     curves = {name: [[size, round(value, 3)] for size, value in points] for name, points in codecs.items()}
-    results[image] = {**how, "codecs": curves, "models": models}
+    results[name] = {**how, "codecs": curves, "models": models}
     for job in jobs(image, arguments):
         if str(job.budget) not in models.get(job.model, {}):
             found = entry(job, runs, runs / f"{image}.png", codecs)
             models.setdefault(job.model, {})[str(job.budget)] = found
             print(image, job.budget, job.model, json.dumps(found), flush=True)
             write_result("kodak", results)
+    return results[name]
 
 
 def jobs(image: str, arguments: argparse.Namespace) -> list[Job]:
@@ -227,12 +232,12 @@ def main() -> None:
         path = RESULTS / "kodak.json"
         results = json.loads(path.read_text())["results"] if path.is_file() else {}
         for name, file in files.items():
-            measure(name, file, runs, arguments, results)
+            found = measure(name, file, runs, arguments, results)
             rows = [
                 (model, budget, bits, packed["bytes"], packed["psnr"], packed["jpeg"], packed["webp"])
-                for model, sizes in results[name]["models"].items()
-                for budget, found in sizes.items()
-                for bits, packed in found["packed"].items()
+                for model, sizes in found["models"].items()
+                for budget, one in sizes.items()
+                for bits, packed in one["packed"].items()
             ]
             header = ("model", "budget", "bits", "bytes", "PSNR", "JPEG there", "WebP there")
             print_table(name, header, rows)
