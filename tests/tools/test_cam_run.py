@@ -13,7 +13,7 @@ import fieldstone as fs
 from fieldstone.__main__ import main
 from fieldstone.core.errors import UserError
 from fieldstone.datasets.synthetic.moving import moving_scene, write_moving_capture
-from fieldstone.fields.cam_radiance import CamRadianceField, CamRadianceSettings
+from fieldstone.fields.cam_radiance import TIMED, CamRadianceField, CamRadianceSettings
 from fieldstone.render.cameras import Cameras
 from fieldstone.tools.packing import pack as fs_pack
 
@@ -49,6 +49,13 @@ def moving(capture):
 
 
 @pytest.fixture(scope="module")
+def timed(capture):
+    """Few steps of what a user gets by default behind a hash grid, with time in all three networks."""
+    settings = {**SMALL, "hidden": 64, "modulation_of": "warp+trunk+colour", "modulation_resolution": [14]}
+    return fs.train_scene(capture, capture / "timed", method="cam", steps=80, settings=settings, quiet=True)
+
+
+@pytest.fixture(scope="module")
 def still(capture):
     folder = capture / "still"
     folder.mkdir()
@@ -73,7 +80,7 @@ def still(capture):
 def test_density_depends_on_place_and_time_alone(encoder, modulation, resolution):
     settings = CamRadianceSettings(
         encoder=encoder, levels=4, log2_table_size=8, finest_resolution=64, hidden=16, norm="layer",
-        modulation=modulation, resolution=resolution, moving=modulation == "time",
+        modulation=modulation, resolution=resolution, moving=modulation == "time", timed=TIMED,
     )  # fmt: skip
     field = CamRadianceField(settings, generator=torch.Generator().manual_seed(0))
     for grid in field.grid_parameters():
@@ -108,6 +115,8 @@ def test_settings_that_do_not_go_together_are_refused():
         {"modulation": "time", "resolution": (5,)},
         {"modulation": "direction", "resolution": (5,)},
         {"norm": "ray"},
+        {"moving": True, "warp": "elastic"},
+        {"moving": True, "modulation": "time", "resolution": (5,), "timed": ("trunk", "head")},
     ):
         with pytest.raises(UserError):
             CamRadianceField(CamRadianceSettings(**wrong))
@@ -141,6 +150,34 @@ def test_a_moving_scene_is_learned_and_shown_at_any_time(moving, tmp_path):
     ]
     assert main([*command, "--time", "0.5", "--out", str(mesh)]) == 0 and mesh.is_file()
     assert main([*command, "--time", "2", "--out", str(mesh)]) == 2
+
+
+def test_few_steps_of_a_moving_scene_show_something(timed):
+    capture, scene = fs.open_capture(timed.folder.parent), timed.scene()
+    for frame in (1, 6):
+        seen = scene.render_view(capture.cameras, frame, background="white")
+        picture = capture.images[frame]
+        truth = picture[..., :3] * picture[..., 3:] + 1 - picture[..., 3:]
+        assert 0.05 < float(seen["opacity"].mean()) < 0.9
+        error = float((seen["colour"] - torch.from_numpy(truth)).square().mean())
+        blank = min(float(np.square(truth - grey).mean()) for grey in (1, truth.mean((0, 1))))
+        assert error < 0.7 * blank
+
+
+def test_time_in_every_network_is_counted_and_packed(timed, tmp_path):
+    field = timed.scene().field
+    assert sum(grid.numel() for grid in field.grid_parameters()) == 14 * (3 + 2 + 2) * 2
+    assert all(grid.abs().max() > 0 for grid in field.grid_parameters())
+    quantised, _ = timed.method().packing()
+    packed = {name: values.numel() for name, values in quantised.items() if ".modulation." in name}
+    assert sum(packed.values()) == 196 and {name.split(".")[1] for name in packed} == {
+        "warp", "density_head", "colour_head",
+    }  # fmt: skip
+    file = tmp_path / "scene.fsp"
+    fs_pack.pack(timed, file, bits=32)
+    cameras = timed.cameras_only.cameras
+    views = [run.scene().render_view(cameras, 5)["colour"] for run in (timed, fs.load_run(file))]
+    assert torch.equal(*views)
 
 
 def test_a_still_scene_has_no_times(still, tmp_path):
