@@ -64,17 +64,20 @@ def bars(results: dict[str, dict]) -> str:
 
 
 _CURVES = {
-    "jpeg": ("JPEG", "#8a8378", ""),
-    "webp": ("WebP", "#222222", ""),
-    "cam": ("cam", "#b4531f", "6"),
-    "fourier": ("fourier", "#3f6fa8", "6"),
-    "hash-grid": ("hash grid", "#3d8a57", "6"),
+    "jpeg": ("JPEG", "#8a8378"),
+    "webp": ("WebP", "#222222"),
+    "cam": ("cam", "#b4531f"),
+    "fourier": ("fourier", "#3f6fa8"),
+    "hash-grid": ("hash grid", "#3d8a57"),
 }
-"""Name, colour, and the bits at which a model is packed: for all of them the fewer give the better picture at equal bytes."""
+"""Name and colour."""
 
 
 def rates(results: dict[str, dict]) -> str:
-    """An SVG with one panel a photograph: PSNR in dB over bits a pixel, codecs as lines, packed models as lines with dots."""
+    """An SVG with one panel a photograph: PSNR in dB over bits a pixel, codecs as lines, packed models as lines with dots.
+
+    Of a model's files, of all budgets and bits, those are shown that no smaller one of it reaches.
+    """
     panel, high, left, top = 360, 260, 44, 30
     parts = []
     for number, (name, found) in enumerate(sorted(results.items())):
@@ -84,8 +87,12 @@ def rates(results: dict[str, dict]) -> str:
             for codec in ("jpeg", "webp")
         }
         for model, sizes in found["models"].items():
-            packed = [entry["packed"][_CURVES[model][2]] for entry in sizes.values()]
-            curves[model] = sorted((8 * entry["bytes"] / pixels, entry["psnr"]) for entry in packed)
+            files = [file for entry in sizes.values() for file in entry["packed"].values()]
+            best: list[tuple[float, float]] = []
+            for x, y in sorted((8 * file["bytes"] / pixels, file["psnr"]) for file in files):
+                if not best or y > best[-1][1]:
+                    best.append((x, y))
+            curves[model] = best
         xs = [x for model in found["models"] for x, _ in curves[model]]
         low_x, high_x = math.log(min(xs) / 1.6), math.log(max(xs) * 1.6)
         seen = [y for points in curves.values() for x, y in points if low_x <= math.log(x) <= high_x]
@@ -101,7 +108,7 @@ def rates(results: dict[str, dict]) -> str:
             )
 
         parts.append(
-            f'<text x="{x0}" y="18" class="title">{html.escape(name)}, {found["width"]} x {found["height"]}</text>'
+            f'<text x="{x0}" y="18" class="title">{html.escape(name.split(" at ")[0])}, {found["width"]} x {found["height"]}</text>'
         )
         for value in range(low_y, high_y + 1, 2):
             y = place(math.exp(low_x), value)[1]
@@ -119,16 +126,15 @@ def rates(results: dict[str, dict]) -> str:
             f'<text x="{x0 + panel // 2}" y="{top + high + 32}" text-anchor="middle" class="axis">bits a pixel, file on disk</text>'
         )
         for row, (key, points) in enumerate(curves.items()):
-            title, colour, bits = _CURVES[key]
+            title, colour = _CURVES[key]
             inside = [place(x, y) for x, y in points if low_x <= math.log(x) <= high_x]
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in inside)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-            if bits:
+            if key in found["models"]:
                 parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/>' for x, y in inside]
-            label = f"{title}, {bits} bits" if bits else title
             parts.append(
                 f'<line x1="{x0 + 8}" x2="{x0 + 28}" y1="{top + 12 + 15 * row}" y2="{top + 12 + 15 * row}" stroke="{colour}" stroke-width="2.4"/>'
-                f'<text x="{x0 + 34}" y="{top + 16 + 15 * row}">{label}</text>'
+                f'<text x="{x0 + 34}" y="{top + 16 + 15 * row}">{title}</text>'
             )
     width, tall = len(results) * (panel + left), top + high + 42
     style = "text{font:12px system-ui,sans-serif;fill:#444}.title{font-weight:600;fill:#222}.axis{font-size:10px;fill:#888}.grid{stroke:#e4e0d8}"

@@ -70,8 +70,9 @@ AT_EQUAL_BYTES = {
     "2^13 entries + position modulation": {**_SMALL, **_COARSE},
     "2^13 entries + norm + position modulation": {**_SMALL, **_COARSE, "norm": "layer"},
     "2^13 entries, 19 levels": {**_SMALL, "levels": 19},
+    "2^14 entries": {**_HASH, "modulation": "none"},
 }
-"""At 200 x 200 pixels; the levels of the last are as many as pack to about the bytes of the modulated ones."""
+"""At 200 x 200 pixels; 19 levels pack to about the bytes of the modulated ones."""
 SCENES = {"motion": {"share": 0.4}, "daylight": {"share": 0.4, "daylight": True}, "usual": {"share": 0.4}}
 
 

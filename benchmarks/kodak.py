@@ -193,7 +193,7 @@ def measure(
 def jobs(image: str, arguments: argparse.Namespace) -> list[Job]:
     return [
         Job(image, model, budget, arguments.steps, arguments.batch, arguments.scale, arguments.device)
-        for budget, model in itertools.product(sorted(arguments.budgets, reverse=True), MODELS)
+        for budget, model in itertools.product(sorted(arguments.budgets, reverse=True), arguments.models)
     ]
 
 
@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the photographs")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--budgets", type=int, nargs="+", default=[7_000, 18_000, 40_000])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=1 << 14)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models are trained")
