@@ -94,7 +94,7 @@ CASES = {
     "people": Case(
         "CiscoVT2people_320x192_12fps.yuv", (25_000, 50_000, 100_000), 4000, 0.02, 3, (320, 192), 12.0
     ),
-    "carphone": Case("carphone_pristine.mp4", (60_000, 100_000, 200_000), 6000, 0.01, 4),
+    "carphone": Case("carphone_pristine.mp4", (60_000, 100_000, 150_000), 6000, 0.01, 4),
 }
 
 

@@ -11,6 +11,7 @@ import math
 from fieldstone.core.files import atomic_write_text
 
 from .harness import RESULTS, ROOT
+from .video import TRAINED
 
 __all__ = ["panels"]
 
@@ -20,6 +21,7 @@ _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#444}.title{font-weight:600;fill:#222}.axis{font-size:10px;fill:#777}"
     ".grid{stroke:#e4e0d8}.x264{stroke:#6b7a8f;fill:none;stroke-width:1.6}"
     ".dot.cam{fill:#b4531f}.dot.plain{fill:#c9a227;stroke:#7a611a}.key{font-size:11px}"
+    ".line.cam{stroke:#b4531f}.line.plain{stroke:#c9a227}.line{fill:none;stroke-width:1.4}"
 )
 
 
@@ -38,7 +40,7 @@ def panels(results: dict[str, dict]) -> str:
 
 
 def _panel(result: dict, title: str, left: int) -> str:
-    models = [row for part in ("short", "long", "rate") for row in result.get(part, [])]
+    models = [row for part in TRAINED for row in result.get(part, [])]
     low, high = min(row["bytes"] for row in models) * 0.5, max(row["bytes"] for row in models) * 1.5
     curve = sorted(
         (row["bytes"], row["psnr"]) for row in result.get("x264", []) if low <= row["bytes"] <= high
@@ -65,15 +67,19 @@ def _panel(result: dict, title: str, left: int) -> str:
             )
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
     parts.append(f'<polyline class="x264" points="{path}"/>')
+    rate = result["rate"][0]["learning_rate"] if result.get("rate") else None
+    for method in ("plain", "cam"):  # a line through the budgets at one rate
+        line = sorted(
+            place(row["bytes"], row["psnr"])
+            for row in models
+            if (row["method"], row["learning_rate"], row["seed"], row["batch"], row["neighbours"])
+            == (method, rate, 0, 1, 0)
+        )
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+        parts.append(f'<polyline class="line {method}" points="{path}"/>')
     for row in models:
         x, y = place(row["bytes"], row["psnr"])
         parts.append(f'<circle class="dot {row["method"]}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
-        if row["seed"] == 0:
-            anchor, shift = ("end", -8) if row["method"] == "cam" else ("start", 8)
-            parts.append(
-                f'<text class="axis" x="{x + shift:.1f}" y="{y + 3:.1f}" text-anchor="{anchor}">'
-                f"{row['steps']} steps</text>"
-            )
     bottom = _TOP + _HEIGHT + 40
     for number, (kind, name) in enumerate((("x264", "x264 slow"), ("cam", "modulated"), ("plain", "plain"))):
         x = left + 105 * number
