@@ -33,7 +33,7 @@ from .harness import RESULTS, ROOT, print_table, write_result
 DATA = ROOT.parent / "shared" / "data" / "kodak"
 MODELS = ("cam", "fourier", "hash-grid")
 BITS = (8, 7, 6)
-QUALITIES = (*range(1, 20), *range(20, 96, 3))
+QUALITIES = (*range(20), *range(20, 96, 3))
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:

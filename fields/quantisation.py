@@ -2,7 +2,7 @@
 
 Lee et al. 2024 (CAM) quantise to 8 bits: q = round(w / s), s = max|w| / (2^(b-1) - 1), one s a tensor, gradients straight through
 (Bengio et al. 2013). Grids keep gamma - 1 and beta, so both are quantised as they stand. Ours: s is rounded up to 16
-significant bits (fewer above 9 bits), so that q s is exact in float32 and, up to 9 bits, quantising a quantised tensor changes
+significant bits (fewer above 9 bits), so that q s is exact in float32 and, up to 11 bits, quantising a quantised tensor changes
 nothing.
 """
 

@@ -41,8 +41,8 @@ MAGIC = b"FSPK"
 VERSION = 2
 EXACT = 32
 """The `bits` of a file that keeps every float as it is."""
-FINE = 9
-"""Least bits of tensors that are few and matter: a quantised tensor keeps its values when it is quantised again up to this."""
+FINE = 11
+"""Bits of tensors that are few and matter; the most up to which a quantised tensor keeps its values when it is quantised again."""
 
 _FIXED = struct.Struct("<HHQI")
 _START = len(MAGIC) + _FIXED.size + 16
@@ -65,12 +65,13 @@ def to_bytes(
     quantised: dict[str, Tensor],  # float tensors that may be quantised
     exact: dict[str, Tensor],  # tensors to keep as they are
     bits: int,  # 2 to 16, or EXACT
-    fine: dict[str, Tensor] | None = None,  # float tensors that are quantised to at least `FINE` bits
+    fine: dict[str, Tensor] | None = None,  # float tensors that are quantised to at least `fine_bits` bits
+    fine_bits: int = FINE,
 ) -> bytes:
     """One packed file."""
     entries, parts = [], []
     wanted = [(name, tensor, bits) for name, tensor in quantised.items()]
-    wanted += [(name, tensor, max(bits, FINE)) for name, tensor in (fine or {}).items()]
+    wanted += [(name, tensor, max(bits, fine_bits)) for name, tensor in (fine or {}).items()]
     for name, tensor, width in wanted:
         if width == EXACT or tensor.numel() == 0:
             entry, data = _plain(tensor, "raw")

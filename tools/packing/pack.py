@@ -1,7 +1,7 @@
 """Runs into packed files and back.
 
 A method that can be packed offers `packing()`, which names the tensors of its state that are quantised and those that are kept (and,
-third, if it likes, those that are quantised finely: few numbers that matter),
+third, if it likes, those that are quantised finely: few numbers that matter, to at least its `fine_bits`),
 and `unpacked(tensors)`, which makes a state of them that `load_state` takes. Optimiser and random generators are left out: an
 unpacked run renders, evaluates and exports, and is not trained on.
 """
@@ -21,7 +21,7 @@ from ..training.checkpoint import load_checkpoint, save_checkpoint
 from ..training.loop import METHOD_PREFIX
 from ..training.methods import method_class
 from ..training.run import Run
-from .container import EXACT, from_bytes, to_bytes
+from .container import EXACT, FINE, from_bytes, to_bytes
 
 __all__ = ["open_run", "pack", "packed_bytes", "size_in_bytes", "unpack"]
 
@@ -52,6 +52,7 @@ def packed_bytes(run: Run, bits: int, beside: Path | None = None) -> bytes:
         exact,
         bits,
         *fine,
+        fine_bits=getattr(method, "fine_bits", FINE),
     )
 
 

@@ -161,6 +161,11 @@ class ImageMethod:
         fine = {name: value for name, value in learned.items() if self._fine(name, value)}
         return {name: value for name, value in learned.items() if name not in fine}, {}, fine
 
+    @property
+    def fine_bits(self) -> int:
+        """Of what is quantised finely. A perceptron behind a hash grid is a large part of a small file, and 11 bits give it nothing over 9."""
+        return 9 if self.options.model == "hash-grid" else 11
+
     def _fine(self, name: str, values: Tensor) -> bool:
         if self.options.model == "hash-grid":
             return name != "encoding.table"
