@@ -27,9 +27,6 @@ from .pixels import PixelBatch, Pixels
 
 __all__ = ["CamMethod", "CamSettings", "MovingScene"]
 
-LOOKS = 4
-"""Moments at which the occupancy grid of a moving scene looks at a cell each time."""
-
 _RESOLUTIONS = {"direction": (10, 5), "position": (64, 64, 64), "time": (16,), "none": ()}
 
 
@@ -82,6 +79,8 @@ class CamSettings(HashGridSettings):
     """Share of the budget by which all moments of a moving scene are in use, from the middle one outwards; 0: from the start."""
     levels_until: float | None = None
     """Share of the budget by which all levels of the hash grid are in use, from the coarsest on; None: 0.5 in a moving scene, else 0."""
+    looks: int = 4
+    """Moments at which the occupancy grid of a moving scene looks at a cell each time; with one, cells of what moves fast come and go."""
     hold: float | None = None
     """Share of the budget at full learning rates; None: 0.6 in a moving scene, which is still meeting new moments at half, else 0.25."""
     bits: int = 0
@@ -206,7 +205,7 @@ class CamMethod(HashGridMethod):
             return self.field.density(positions)
         # a cell is occupied if anything is in it at any moment: the grid remembers the largest of what it has seen
         most = torch.zeros(len(positions), device=positions.device)
-        for _ in range(LOOKS):
+        for _ in range(self.options.looks):
             moments = self._moments.some(len(positions), self.generator)
             most = torch.maximum(most, self.field.density(positions, moments))
         return most
