@@ -1,9 +1,11 @@
 """The picture of moving scenes in docs/modulation.md, from runs that benchmarks.cam_scene kept.
 
     python -m benchmarks.cam_scene --part motion --seed 0 --keep KEPT
+    python -m benchmarks.cam_scene --part daylight --seed 0 --keep KEPT
     python -m benchmarks.cam_moving_picture --keep KEPT
 
-Moments between the training pictures, from cameras that training did not see: the truth, T-NeRF, T-NeRF with time modulation.
+Moments between the training pictures, from cameras that training did not see: the truth, T-NeRF, T-NeRF with time modulation;
+under steady light, and while it goes from noon to night.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--part", action="append", choices=tuple(SCENES))
     arguments = parser.parse_args()
-    parts = arguments.part or ["motion"]
+    parts = arguments.part or ["motion", "daylight"]
     imageio.imwrite(OUT, np.concatenate([rows(part, arguments.keep) for part in parts]))
     print(f"written: {OUT.relative_to(ROOT)}")
 
