@@ -284,4 +284,9 @@ def test_the_moving_scene_is_what_it_says(capture):
     )
     assert np.array_equal(noon["alpha"], night["alpha"])
     assert night["colour"].sum() < 0.7 * noon["colour"].sum()
+    late = moving_scene(0.0, daylight=True, hour=1.0).render(camera, 0, geometry=False)
+    early = moving_scene(0.0).render(camera, 0, geometry=False)
+    assert (
+        np.array_equal(late["alpha"], early["alpha"]) and late["colour"].sum() < 0.7 * early["colour"].sum()
+    )
     assert isinstance(opened.cameras, Cameras)
