@@ -1,6 +1,6 @@
 """Video as a small network: modulation against the same generator without it, and against x264, at equal bytes.
 
-    python -m benchmarks.video [--clip people --clip carphone] [--part gain --part rate --part longer --part flow --part x264]
+    python -m benchmarks.video [--clip people --clip carphone] [--part gain --part rate --part x264] [--part flow --part longer]
     python -m benchmarks.video --device cuda --workers 8 --train-only --runs FOLDER       (where the GPU is)
     python -m benchmarks.video --device cuda --runs FOLDER                                (anywhere else, with that folder)
 
@@ -28,6 +28,7 @@ from .harness import RESULTS, ROOT, print_table, write_result
 
 TRAINED = ("gain", "rate", "longer", "flow")
 PARTS = (*TRAINED, "x264")
+DEFAULT = ("gain", "rate", "x264")
 DATA = ROOT.parent / "shared" / "data" / "video"
 _CRF = range(12, 46, 3)
 _WIDER = 1.02
@@ -311,7 +312,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         raise SystemExit(f"no clips: {arguments.data} is not there")
-    names, parts = arguments.clip or list(CASES), arguments.part or list(PARTS)
+    names, parts = arguments.clip or list(CASES), arguments.part or list(DEFAULT)
     jobs = [
         (part, name, model)
         for part in parts
