@@ -178,9 +178,7 @@ class VolumeRenderer:
         `minimum_weight` are left out of the colour.
         """
         rays, device = len(origins), origins.device
-        picks = (
-            device.type == "cpu"
-        )  # rays that go on; a GPU is waited for whenever they are counted, and walks all
+        picks = _picks(device)
         out = RenderedRays(
             torch.zeros(rays, 3, device=device),
             torch.zeros(rays, device=device),
